@@ -17,10 +17,13 @@ Notation, used in all numerical files of the package:
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from decimal import Decimal
+from functools import cached_property, lru_cache
+from numbers import Real
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -77,7 +80,8 @@ class Space:
         conditions: For the hyperparameters that are not always active, when they are.
 
     Raises:
-        SpaceError: For a distribution that is none of Float, Int and Categorical.
+        SpaceError: For a distribution that is none of Float, Int and Categorical, and for a
+            condition on or of a hyperparameter that the space lacks.
     """
 
     distributions: Mapping[str, BaseDistribution]
@@ -91,6 +95,12 @@ class Space:
                 raise SpaceError(
                     f"hyperparameter {name!r}: expected a Float-, Int- or "
                     f"CategoricalDistribution, got {distribution!r}"
+                )
+        for name, condition in self.conditions.items():
+            if missing := {name, condition.parent} - self.distributions.keys():
+                raise SpaceError(
+                    f"the condition of {name!r} on {condition.parent!r}: both must be in the "
+                    f"space, {sorted(missing)} is not"
                 )
         object.__setattr__(self, "distributions", MappingProxyType(dict(self.distributions)))
         object.__setattr__(self, "conditions", MappingProxyType(dict(self.conditions)))
@@ -168,10 +178,10 @@ class Space:
         return configurations
 
     def snap(self, points: Array) -> Array:
-        """Points moved to the centre of the nearest level, where a hyperparameter has levels.
+        """Points moved to the centre of the level that ``decode`` takes them for.
 
         Args:
-            points: n x d; clipped to [0, 1].
+            points: n x d; clipped to [0, 1]. Hyperparameters without levels stay.
 
         Returns:
             n x d, inactive where it was.
@@ -179,13 +189,15 @@ class Space:
         snapped = np.clip(points, 0.0, 1.0)
         for column, levels in enumerate(self.levels):
             if levels:
-                values = _level_values(self._distribution(column), levels)
-                snapped[:, column] = _nearest(snapped[:, column], values)
+                active = ~np.isnan(snapped[:, column])
+                distribution = self._distribution(column)
+                indices = _level_indices(snapped[active, column], distribution)
+                snapped[active, column] = _positions_of_levels(indices, distribution)
         return snapped
 
     def level_positions(self, column: int) -> Array:
-        """Positions in [0, 1] of all values of a hyperparameter that has levels."""
-        return _level_values(self._distribution(column), self.levels[column])
+        """Positions in [0, 1] of all values of a hyperparameter that has levels, ascending."""
+        return _positions_of_levels(np.arange(self.levels[column]), self._distribution(column))
 
     # ---- points -> features ----------------------------------------------------------------
 
@@ -297,10 +309,7 @@ class Space:
         Raises:
             SpaceError: For a text that is no distribution.
         """
-        try:
-            return cls({name: json_to_distribution(text) for name, text in texts.items()})
-        except (ValueError, KeyError, TypeError) as error:
-            raise SpaceError(f"not the JSON text of distributions: {error}") from error
+        return cls({name: parse_distribution(text) for name, text in texts.items()})
 
     def _distribution(self, column: int) -> BaseDistribution:
         return self.distributions[self.names[column]]
@@ -332,15 +341,19 @@ def infer_conditions(
     """
     tasks = list(zip(spaces, observed, strict=True))
     names = dict.fromkeys(name for space, _ in tasks for name in space)
+    parents = _discrete(space for space, _ in tasks)
     conditions: dict[str, Condition] = {}
     for name in names:
         rows = [c for space, seen in tasks if name in space for c in seen]
         if all(name in c for c in rows):
             continue
-        parents = dict.fromkeys(p for space, _ in tasks for p in _discrete(space) if p != name)
-        found = (_condition(name, parent, rows) for parent in parents)
-        condition = next((c for c in found if c is not None and not _cyclic(name, c, conditions)), None)
-        if condition is not None:
+        found = (
+            _condition(name, parent, rows, categorical)
+            for parent, categorical in parents.items()
+            if parent != name
+        )
+        usable = (c for c in found if c is not None and not _cyclic(name, c, conditions))
+        if condition := next(usable, None):
             conditions[name] = condition
     return conditions
 
@@ -354,27 +367,68 @@ def _cyclic(name: str, condition: Condition, known: Mapping[str, Condition]) -> 
     return False
 
 
-def _discrete(space: Space) -> list[str]:
-    return [
-        name
+def _discrete(spaces: Iterable[Space]) -> dict[str, bool]:
+    """The hyperparameters with levels, and whether each is categorical."""
+    return {
+        name: isinstance(distribution, CategoricalDistribution)
+        for space in spaces
         for name, distribution in space.distributions.items()
         if not isinstance(distribution, FloatDistribution)
-    ]
+    }
 
 
-def _condition(name: str, parent: str, rows: Sequence[Configuration]) -> Condition | None:
+def _condition(
+    name: str, parent: str, rows: Sequence[Configuration], categorical: bool
+) -> Condition | None:
     """The condition on ``parent`` that explains where ``name`` is present, if there is one."""
-    present = {row[parent] for row in rows if name in row and parent in row}
-    absent = {row[parent] for row in rows if name not in row and parent in row}
     if any(name in row and parent not in row for row in rows):
         return None
+    decided = [(row[parent], name in row) for row in rows if parent in row]
+    if not all(isinstance(value, Hashable) for value, _ in decided):
+        return None
+    present = {value for value, has in decided if has}
+    absent = {value for value, has in decided if not has}
     if not present or not absent or present & absent:
         return None
-    if any(isinstance(value, str | bool) or value is None for value in present | absent):
-        return Condition(parent, choices=tuple(sorted(present, key=repr)))
-    if max(absent) < min(present):
+    if all(_is_number(value) for value in present | absent) and max(absent) < min(present):
         return Condition(parent, at_least=min(present))
-    return None
+    return Condition(parent, choices=tuple(sorted(present, key=repr))) if categorical else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+# ---- distributions -------------------------------------------------------------------------
+
+# How Optuna before 3.0 wrote distributions; its own reader of them warns of its removal.
+_FORMER_DISTRIBUTIONS = {
+    "UniformDistribution": lambda a: FloatDistribution(a["low"], a["high"]),
+    "LogUniformDistribution": lambda a: FloatDistribution(a["low"], a["high"], log=True),
+    "DiscreteUniformDistribution": lambda a: FloatDistribution(a["low"], a["high"], step=a["q"]),
+    "IntUniformDistribution": lambda a: IntDistribution(a["low"], a["high"], step=a["step"]),
+    "IntLogUniformDistribution": lambda a: IntDistribution(a["low"], a["high"], log=True),
+}
+
+
+@lru_cache(maxsize=4096)
+def parse_distribution(text: str) -> BaseDistribution:
+    """The distribution that Optuna's JSON text describes, in the classes of today.
+
+    Equal texts give the same object: histories repeat a few distributions many times.
+
+    Args:
+        text: What ``optuna.distributions.distribution_to_json`` wrote, in any version.
+
+    Raises:
+        SpaceError: For a text that is no distribution.
+    """
+    try:
+        record = json.loads(text)
+        former = _FORMER_DISTRIBUTIONS.get(record.get("name"))
+        return former(record["attributes"]) if former else json_to_distribution(text)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SpaceError(f"not the JSON text of a distribution: {text!r} ({error!r})") from error
 
 
 # ---- one column ----------------------------------------------------------------------------
@@ -395,10 +449,19 @@ def _levels(distribution: BaseDistribution) -> int:
 
 def _as_numbers(values: list[Any]) -> Array:
     """n, NaN for what is no number."""
+    return np.array([_as_number(value) for value in values], float)
+
+
+def _as_number(value: Any) -> float:
+    # Most values are floats, and a look at the exact class is the cheapest test there is.
+    if value.__class__ is float:
+        return value
+    if not isinstance(value, Real):
+        return math.nan
     try:
-        return np.array([math.nan if value is _MISSING else value for value in values], float)
-    except (TypeError, ValueError):
-        return np.array([v if isinstance(v, int | float) else math.nan for v in values], float)
+        return float(value)
+    except OverflowError:
+        return math.nan
 
 
 def _scale(distribution: FloatDistribution | IntDistribution) -> tuple[float, float, bool]:
@@ -430,70 +493,89 @@ def _encode_numbers(values: Array, distribution: BaseDistribution) -> Array:
 
 def _encode_choices(values: list[Any], distribution: CategoricalDistribution) -> Array:
     count = len(distribution.choices)
-    positions: dict[Any, float] = {}
+    # By class as well: True is not 1, where both are choices.
+    index: dict[Hashable, float] = {
+        _choice_key(choice): i for i, choice in reversed([*enumerate(distribution.choices)])
+    }
 
     def position(value: Any) -> float:
         if value is _MISSING:
             return math.nan
-        key = (type(value), value)
-        if key not in positions:
+        key = _choice_key(value)
+        if key not in index:
             try:
-                index = distribution.to_internal_repr(value)
-                positions[key] = (index + 0.5) / count
+                index[key] = distribution.to_internal_repr(value)
             except ValueError:
-                positions[key] = math.nan
-        return positions[key]
+                index[key] = math.nan
+        return (index[key] + 0.5) / count
 
     return np.array([position(value) for value in values], float)
 
 
+def _choice_key(value: Any) -> Hashable:
+    return (type(value), value if isinstance(value, Hashable) else repr(value))
+
+
 def _decode_column(positions: Array, distribution: BaseDistribution) -> list[Any]:
+    """The values at positions in [0, 1] without NaN."""
     if isinstance(distribution, CategoricalDistribution):
-        count = len(distribution.choices)
-        indices = np.minimum((positions * count).astype(int), count - 1)
-        return [distribution.choices[index] for index in indices]
+        return [distribution.choices[i] for i in _level_indices(positions, distribution)]
     assert isinstance(distribution, FloatDistribution | IntDistribution)
+    if isinstance(distribution, IntDistribution):
+        last = _levels(distribution) - 1
+        # In Python's integers, which are exact where those of floats are not.
+        steps = [min(int(i), last) for i in _level_indices(positions, distribution)]
+        return [distribution.low + step * distribution.step for step in steps]
+    if distribution.step is not None:
+        # 0.1 + 2 * 0.1 leaves 0.30000000000000004 where 0.3 is meant.
+        decimals = max(_decimals(distribution.step), _decimals(distribution.low))
+        indices = _level_indices(positions, distribution)
+        values = [round(v, decimals) for v in _values_of_levels(indices, distribution).tolist()]
+    else:
+        values = _natural(positions, distribution).tolist()
+    return [min(max(value, distribution.low), distribution.high) for value in values]
+
+
+def _natural(positions: Array, distribution: FloatDistribution | IntDistribution) -> Array:
+    """Positions on the natural scale, not yet rounded to levels."""
     low, high, log = _scale(distribution)
     if log:
-        values = np.exp(math.log(low) + positions * (math.log(high) - math.log(low)))
-    else:
-        values = low + positions * (high - low)
-    if isinstance(distribution, IntDistribution) or distribution.step is not None:
-        values = _to_step(values, distribution)
-    values = np.clip(values, distribution.low, distribution.high)
-    cast = int if isinstance(distribution, IntDistribution) else float
-    return [cast(value) for value in values]
+        return np.exp(math.log(low) + positions * (math.log(high) - math.log(low)))
+    return low + positions * (high - low)
 
 
-def _to_step(values: Array, distribution: FloatDistribution | IntDistribution) -> Array:
-    step = distribution.step or 1
-    steps = np.round((values - distribution.low) / step)
-    # Decimal steps such as 0.1 would leave 0.30000000000000004 where 0.3 was meant.
-    return np.round(distribution.low + steps * step, 10)
-
-
-def _level_values(distribution: BaseDistribution, levels: int) -> Array:
-    """Positions of the values of a hyperparameter with levels, in order."""
+def _level_indices(positions: Array, distribution: BaseDistribution) -> Array:
+    """Whole numbers from 0: the level on whose share of the unit interval each position lies."""
+    last = _levels(distribution) - 1
     if isinstance(distribution, CategoricalDistribution):
-        return (np.arange(levels) + 0.5) / levels
+        return np.clip(np.floor(positions * (last + 1)), 0, last).astype(int)
     assert isinstance(distribution, FloatDistribution | IntDistribution)
-    values = distribution.low + np.arange(levels) * (distribution.step or 1)
-    return _encode_numbers(np.asarray(values, float), distribution)
+    steps = (_natural(positions, distribution) - distribution.low) / (distribution.step or 1)
+    return np.clip(np.rint(steps), 0, last)
 
 
-def _nearest(positions: Array, values: Array) -> Array:
-    """Each position's nearest value; NaN stays. ``values`` ascend."""
-    right = np.clip(np.searchsorted(values, positions), 1, max(len(values) - 1, 1))
-    right = np.minimum(right, len(values) - 1)
-    left = np.maximum(right - 1, 0)
-    pick_right = np.abs(values[right] - positions) < np.abs(values[left] - positions)
-    nearest = np.where(pick_right, values[right], values[left])
-    return np.where(np.isnan(positions), math.nan, nearest)
+def _values_of_levels(
+    indices: NDArray[Any], distribution: FloatDistribution | IntDistribution
+) -> Array:
+    return distribution.low + np.asarray(indices, float) * (distribution.step or 1)
+
+
+def _positions_of_levels(indices: NDArray[Any], distribution: BaseDistribution) -> Array:
+    if isinstance(distribution, CategoricalDistribution):
+        return (indices + 0.5) / len(distribution.choices)
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    return _encode_numbers(_values_of_levels(indices, distribution), distribution)
+
+
+def _decimals(number: float) -> int:
+    """Digits after the point in the shortest text of a number."""
+    exponent = Decimal(str(number)).as_tuple().exponent
+    return max(0, -exponent) if isinstance(exponent, int) else 0
 
 
 def _one_hot(positions: Array, choices: int) -> Array:
     active = np.flatnonzero(~np.isnan(positions))
     block = np.zeros((len(positions), choices))
-    indices = np.minimum((np.clip(positions[active], 0, 1) * choices).astype(int), choices - 1)
+    indices = np.clip(np.floor(positions[active] * choices), 0, choices - 1).astype(int)
     block[active, indices] = ONE_HOT_SCALE
     return block
