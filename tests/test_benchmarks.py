@@ -1,0 +1,303 @@
+import json
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnxruntime", reason="the benchmarks need metahpo[bench]")
+
+import optuna
+
+from benchmarks import cache, report, run
+from benchmarks.histories import GOOD, history, past_tasks
+from benchmarks.peers import greedy, portfolio
+from benchmarks.problems import (
+    DATA,
+    FAMILIES,
+    SHARING,
+    Bounds,
+    Problem,
+    TaskRefusedError,
+    load_family,
+    load_problem,
+    split,
+)
+from metahpo.task import Task, Trial
+
+needs_data = pytest.mark.skipif(
+    not DATA.is_dir(), reason=f"the benchmark data is not at {DATA} (see benchmarks/README.md)"
+)
+
+
+@pytest.fixture(autouse=True)
+def fresh_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "CACHE", tmp_path / "cache")
+
+
+@pytest.fixture
+def xgboost() -> Problem:
+    return load_problem("xgboost", split("xgboost").history[0])
+
+
+@needs_data
+class TestSplits:
+    def test_validation_is_every_third_task(self):
+        for family in FAMILIES:
+            instances = load_family(family).instances
+            assert split(family).validation == instances[2::3]
+
+    def test_what_is_validation_in_one_family_is_history_in_none(self):
+        reserved = {task for family in SHARING for task in split(family).validation}
+        for family in SHARING:
+            assert not reserved & set(split(family).history)
+        assert not set(split("lcbench").validation) & set(split("lcbench").history)
+
+    def test_a_task_is_left_out_of_its_own_history(self):
+        for family in FAMILIES:
+            for task in split(family).history:
+                assert task not in past_tasks(family, GOOD, task)
+
+
+@needs_data
+class TestProblems:
+    def test_the_data_set_and_fidelities_are_no_part_of_the_space(self):
+        for family in map(load_family, FAMILIES):
+            fixed = {family.description["instance_column"], *family.description["full_fidelity"]}
+            assert not fixed & set(family.space)
+
+    def test_a_held_out_task_is_refused_by_name(self):
+        for family in map(load_family, FAMILIES):
+            known = family.encoding[family.description["instance_column"]]
+            for task in sorted(set(known) - set(family.instances)):
+                with pytest.raises(TaskRefusedError, match=f"{family.name}/{task}"):
+                    Problem(family, task)
+
+    def test_an_unknown_task_is_refused_by_name(self):
+        with pytest.raises(TaskRefusedError, match="rpart/no-such"):
+            load_problem("rpart", "no-such")
+
+    def test_no_task_of_the_splits_is_refused(self):
+        for family in FAMILIES:
+            for task in (*split(family).history, *split(family).validation):
+                load_problem(family, task)
+
+    def test_inactive_hyperparameters_are_not_suggested(self, xgboost):
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+        for _ in range(20):
+            trial = study.ask()
+            configuration = xgboost.suggest(trial)
+            assert configuration == trial.params
+            assert ("eta" in configuration) == (configuration["booster"] != "gblinear")
+            assert ("skip_drop" in configuration) == (configuration["booster"] == "dart")
+
+    def test_random_configurations_respect_conditions(self, xgboost):
+        for configuration in xgboost.sample(50, np.random.default_rng(0)):
+            assert ("skip_drop" in configuration) == (configuration["booster"] == "dart")
+
+    def test_batches_and_single_rows_agree(self, xgboost):
+        configurations = xgboost.sample(10, np.random.default_rng(0))
+        singly = [xgboost.evaluate([configuration])[0] for configuration in configurations]
+        np.testing.assert_allclose(xgboost.evaluate(configurations), singly, atol=1e-5)
+
+    def test_a_curve_ends_at_the_value(self):
+        for family in FAMILIES:
+            problem = load_problem(family, split(family).history[0])
+            configurations = problem.sample(5, np.random.default_rng(0))
+            steps, curves = problem.curves(configurations)
+            assert curves.shape == (5, len(steps))
+            np.testing.assert_allclose(curves[:, -1], problem.evaluate(configurations), atol=1e-5)
+
+    def test_regrets_lie_between_zero_and_one(self):
+        for family in FAMILIES:
+            problem = load_problem(family, split(family).history[0])
+            values = problem.evaluate(problem.sample(500, np.random.default_rng(1)))
+            assert problem.bounds.worst < values.max() <= problem.bounds.best
+            regrets = problem.bounds.regret(values)
+            assert 0 <= regrets.min() < 0.3 < regrets.max() <= 1
+
+    def test_bounds_are_kept_on_disk(self, xgboost):
+        found = xgboost.bounds
+        (path,) = (cache.CACHE / "bounds").iterdir()
+        assert Bounds(**json.loads(path.read_text())) == found
+
+
+@needs_data
+class TestHistories:
+    def test_small(self):
+        tasks = history("small", "rpart")
+        assert [len(task.observed) for task in tasks] == [30, 30, 30]
+        assert history("small", "rpart") == tasks
+
+    def test_negated(self, monkeypatch):
+        monkeypatch.setattr("benchmarks.histories.GOOD", _short(GOOD))
+        for good, bad in zip(history("good", "rpart"), history("negated", "rpart"), strict=True):
+            assert [t.value for t in bad.trials] == [-t.value for t in good.trials]
+
+    def test_another_family_under_the_present_names(self, monkeypatch):
+        monkeypatch.setattr("benchmarks.histories.GOOD", _short(GOOD))
+        space = load_family("xgboost").space
+        for task in history("other-family", "xgboost"):
+            assert task.name.startswith("lcbench/")
+            for trial in task.trials:
+                assert ("skip_drop" in trial.configuration) == (
+                    trial.configuration["booster"] == "dart"
+                )
+                for name, value in trial.configuration.items():
+                    distribution = space.distributions[name]
+                    assert distribution._contains(distribution.to_internal_repr(value))
+
+    def test_none(self):
+        assert history("none", "rpart") == []
+
+
+def _short(recipe):
+    return type(recipe)(tasks=2, random=4, tpe=2)
+
+
+class TestPortfolio:
+    def test_greedy_prefers_what_does_well_on_average_then_what_complements(self):
+        regrets = np.array([[0.0, 0.9, 0.3], [0.9, 0.0, 0.3], [0.2, 0.9, 0.3]])
+        assert greedy(regrets, 3) == [2, 0, 1]
+
+    def test_it_holds_configurations_of_the_past(self):
+        space = _line()
+        rng = np.random.default_rng(0)
+        tasks = [_parabola(space, optimum, rng) for optimum in (0.2, 0.25, 0.9)]
+        chosen = [configuration["x"] for configuration in portfolio(tasks, space)]
+        seen = [trial.configuration["x"] for task in tasks for trial in task.trials]
+        assert len(chosen) == 8
+        assert all(np.isclose(x, seen).any() for x in chosen)
+        assert min(abs(x - 0.9) for x in chosen[:2]) < 0.1
+        assert min(abs(x - 0.22) for x in chosen[:2]) < 0.1
+
+
+def _line():
+    from metahpo.space import Space
+
+    return Space({"x": optuna.distributions.FloatDistribution(0.0, 1.0)})
+
+
+def _parabola(space, optimum, rng) -> Task:
+    trials = tuple(Trial({"x": x}, -((x - optimum) ** 2)) for x in rng.random(40))
+    return Task(f"parabola-{optimum}", space, trials)
+
+
+@needs_data
+class TestRun:
+    METHODS = ("random", "tpe", "gp", "tpe+portfolio", "gp+portfolio")
+
+    def arguments(self, out, *more):
+        return [
+            *("--families", "rpart", "--methods", *self.METHODS, "--history", "small"),
+            *("--tasks", "2", "--seeds", "1", "--trials", "5", "--out", str(out), *more),
+        ]
+
+    def test_runs_resumes_and_reports(self, tmp_path, monkeypatch, capsys):
+        # Workers would not see the fresh cache; the test needs no processes of its own.
+        monkeypatch.setattr(run, "ProcessPoolExecutor", _InProcess)
+        out = tmp_path / "runs.jsonl"
+        assert run.main(self.arguments(out)) == 0
+        records = list(run.read_records(out))
+        assert len(records) == 10
+        for record in records:
+            assert len(record["values"]) == len(record["milliseconds"]) == 5
+            assert record["regrets"] == sorted(record["regrets"], reverse=True)
+            assert all(0 <= regret <= 1 for regret in record["regrets"])
+
+        # A run whose line was cut short is run again, the others are not.
+        lines = out.read_text().splitlines()
+        out.write_text("\n".join(lines[:9]) + "\n" + lines[9][:50])
+        assert run.main(self.arguments(out)) == 0
+        assert [run.job_of(record) for record in run.read_records(out)] == [
+            run.job_of(record) for record in records
+        ]
+
+        assert report.main([str(out), "--plot", str(tmp_path / "curves.png")]) == 0
+        assert "tpe+portfolio (small)" in capsys.readouterr().out
+        assert (tmp_path / "curves.png").stat().st_size > 0
+
+    def test_a_failing_run_is_told_and_not_written(self, tmp_path, monkeypatch, capsys):
+        monkeypatch.setattr(run, "ProcessPoolExecutor", _InProcess)
+        monkeypatch.setitem(run.METHODS, "tpe", _broken)
+        out = tmp_path / "runs.jsonl"
+        assert run.main(self.arguments(out, "--methods", "tpe")) == 1
+        assert list(run.read_records(out)) == []
+        assert "no such luck" in capsys.readouterr().err
+
+    def test_seed_zero_of_all_families_comes_first(self, tmp_path):
+        arguments = run.parse(
+            [
+                *("--families", "rpart", "lcbench", "--methods", "tpe", "meta", "--tasks", "3"),
+                *("--split", "validation", "--seeds", "2", "--out", str(tmp_path / "x")),
+            ]
+        )
+        jobs = run.plan(arguments)
+        assert [job.seed for job in jobs] == [0] * 12 + [1] * 12
+        assert [(job.family, job.method) for job in jobs[:4]] == [
+            ("rpart", "tpe"),
+            ("rpart", "meta"),
+            ("lcbench", "tpe"),
+            ("lcbench", "meta"),
+        ]
+        assert {job.task for job in jobs if job.family == "lcbench"} <= set(
+            split("lcbench").validation
+        )
+
+
+class _InProcess:
+    """Runs what is submitted at once, in this process."""
+
+    def __init__(self, *_):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def submit(self, function, *arguments):
+        from concurrent.futures import Future
+
+        future = Future()
+        try:
+            future.set_result(function(*arguments))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def _broken(problem, history, seed):
+    raise RuntimeError("no such luck")
+
+
+class TestReport:
+    @staticmethod
+    def record(method, task, seed, regrets):
+        return {
+            **{"family": "rpart", "task": task, "method": method, "seed": seed},
+            **{"history": "none" if method in ("tpe", "gp") else "good", "split": "history"},
+            **{"regrets": regrets, "milliseconds": [1.0] * len(regrets)},
+        }
+
+    def test_only_pairs_that_all_methods_completed_are_compared(self):
+        records = [
+            self.record("tpe", "1", 0, [0.4, 0.2]),
+            self.record("meta", "1", 0, [0.2, 0.1]),
+            self.record("tpe", "2", 0, [0.9, 0.9]),
+        ]
+        (compared,) = report.group(records).values()
+        assert compared.methods == ("tpe", "meta")
+        assert compared.tasks == ("rpart/1",)
+        np.testing.assert_allclose(compared.ranks, [[2, 2], [1, 1]])
+        assert report.ratios(compared, [1, 2]) == [("tpe", 0.5, 0.5, 0.5), ("tpe", 0.5, 0.5, 0.5)]
+
+    def test_seeds_are_averaged_before_tasks(self):
+        records = [
+            self.record("tpe", "1", 0, [0.0]),
+            self.record("tpe", "1", 1, [0.2]),
+            self.record("tpe", "2", 0, [0.5]),
+        ]
+        (compared,) = report.group(records).values()
+        np.testing.assert_allclose(compared.by_task[0, :, 0], [0.1, 0.5])
+        low, high = report.interval(compared.by_task)
+        np.testing.assert_allclose([low[0, 0], high[0, 0]], [0.1, 0.5])
