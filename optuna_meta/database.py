@@ -1,0 +1,265 @@
+"""Optuna's database tables, read with one plain query each.
+
+This file knows Optuna's schema and nothing of tasks. Every statement is a SELECT, and SQLite
+files are opened read-only, so that a mistyped URL creates nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+from urllib.parse import quote, unquote
+
+import sqlalchemy as sa
+from optuna.distributions import BaseDistribution
+from optuna.study import StudyDirection
+from optuna.trial import TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from metahpo.archive import SourceError
+from metahpo.space import SpaceError, parse_distribution
+
+# Rows fetched at a time.
+_BATCH = 10_000
+
+
+def _table(name: str, *columns: str) -> sa.TableClause:
+    moments = ("datetime_start", "datetime_complete")
+    return sa.table(
+        name, *(sa.column(c, sa.DateTime) if c in moments else sa.column(c) for c in columns)
+    )
+
+
+# Rows are read in the order of the first column.
+_STUDIES = _table("studies", "study_id", "study_name")
+_DIRECTIONS = _table("study_directions", "objective", "study_id", "direction")
+_ATTRIBUTES = _table(
+    "study_system_attributes", "study_system_attribute_id", "study_id", "key", "value_json"
+)
+_TRIALS = _table("trials", "trial_id", "study_id", "state", "datetime_start", "datetime_complete")
+_VALUES = _table("trial_values", "trial_value_id", "trial_id", "value", "value_type")
+_REPORTS = _table(
+    "trial_intermediate_values",
+    "trial_intermediate_value_id",
+    "trial_id",
+    "step",
+    "intermediate_value",
+    "intermediate_value_type",
+)
+_PARAMS = _table(
+    "trial_params", "param_id", "trial_id", "param_name", "param_value", "distribution_json"
+)
+# What SQL has no numbers for stands in a column beside the value.
+_NOT_FINITE = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
+
+
+@dataclass(slots=True)
+class StoredTrial:
+    """A trial as it is stored.
+
+    Attributes:
+        state: Optuna's.
+        started: UTC without a time zone.
+        finished: UTC without a time zone.
+        params: Values as the objective saw them.
+        value: The objective's value; of several, any.
+        reports: Intermediate values by step.
+    """
+
+    state: TrialState
+    started: datetime | None
+    finished: datetime | None
+    params: dict[str, Any] = field(default_factory=dict)
+    value: float | None = None
+    reports: dict[int, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class StoredStudy:
+    """A study as it is stored.
+
+    Attributes:
+        name: The study's name.
+        directions: One for each objective.
+        attribute: The system attribute asked for; None where there is none.
+        trials: In the order in which they were created.
+        asked: Hyperparameters with their distributions, in the order in which the trials
+            first asked for them, by name and the distribution's JSON text.
+    """
+
+    name: str
+    directions: list[StudyDirection] = field(default_factory=list)
+    attribute: Any = None
+    trials: list[StoredTrial] = field(default_factory=list)
+    asked: dict[tuple[str, str], tuple[str, BaseDistribution]] = field(default_factory=dict)
+
+
+# Trials by identifier, each with its study.
+_Trials: TypeAlias = dict[int, tuple[StoredStudy, StoredTrial]]
+# SQLAlchemy's rows are tuples of what the table's columns hold.
+_Rows: TypeAlias = Iterator[Any]
+
+
+# ---- opening -------------------------------------------------------------------------------
+
+
+def open_read_only(url: str) -> sa.Engine:
+    """An engine for a storage URL, read-only where the database can be told.
+
+    Args:
+        url: What ``optuna.create_study(storage=...)`` takes.
+
+    Raises:
+        SourceError: For a URL of no database, one whose file is not there, and one whose
+            driver is not installed.
+    """
+    try:
+        parsed = sa.make_url(url)
+        if parsed.get_backend_name() == "sqlite":
+            parsed = _read_only_file(parsed)
+        return sa.create_engine(parsed)
+    except ImportError as error:
+        driver = f"the database driver for {url.partition(':')[0]!r} is not installed"
+        raise SourceError(f"{driver}: {error}", recognised=True) from error
+    except SQLAlchemyError as error:
+        scheme = url.partition(":")[0]
+        raise SourceError(f"{scheme!r} is not the scheme of a database: {error}") from error
+
+
+def shown(url: sa.URL) -> str:
+    """A URL as it may be shown and archived: without its password."""
+    return url.render_as_string(hide_password=True)
+
+
+def _read_only_file(url: sa.URL) -> sa.URL:
+    database = url.database or ""
+    if not database or ":memory:" in database or url.query.get("mode") == "memory":
+        raise SourceError(f"{shown(url)} is empty: it is in memory", recognised=True)
+    path = unquote(database[5:].split("?")[0]) if database.startswith("file:") else database
+    if not Path(path).is_file():
+        raise SourceError(f"{shown(url)}: there is no file {path!r}", recognised=True)
+    return url.set(
+        database=f"file:{quote(path)}", query={**url.query, "mode": "ro", "uri": "true"}
+    )
+
+
+# ---- reading -------------------------------------------------------------------------------
+
+
+def read_studies(
+    engine: sa.Engine, attribute: str, study_id: int | None = None
+) -> list[StoredStudy]:
+    """The studies of a database, in the order in which they were created.
+
+    Trials are read before what belongs to them: one that was complete then has all its rows by
+    the time they are read, however many workers write meanwhile.
+
+    Args:
+        engine: Where to read.
+        attribute: The key of the system attribute to read with each study.
+        study_id: The only study to read; None for all.
+
+    Raises:
+        SourceError: For a database that cannot be reached or has not Optuna's tables.
+    """
+    try:
+        with engine.connect() as connection:
+            rows = partial(_rows, connection, study_id)
+            studies = {number: StoredStudy(name) for number, name in rows(_STUDIES)}
+            _put_directions(studies, rows(_DIRECTIONS))
+            _put_attributes(studies, attribute, rows(_ATTRIBUTES))
+            trials = _put_trials(studies, rows(_TRIALS))
+            _put_values(trials, rows(_VALUES))
+            _put_reports(trials, rows(_REPORTS))
+            _put_params(trials, rows(_PARAMS))
+    except (SQLAlchemyError, SpaceError) as error:
+        reason = str(error).splitlines()[0]
+        hint = "; an older Optuna's database needs `optuna storage upgrade`"
+        raise SourceError(
+            f"cannot read {shown(engine.url)}: {reason}{hint if 'column' in reason else ''}",
+            recognised=True,
+        ) from error
+    return list(studies.values())
+
+
+def _rows(connection: sa.Connection, study_id: int | None, table: sa.TableClause) -> _Rows:
+    """A table's rows in the order of its first column: all, or those of one study."""
+    statement = sa.select(table)
+    if study_id is not None:
+        owner = table if "study_id" in table.c else _TRIALS
+        if owner is not table:
+            statement = statement.join(owner, table.c.trial_id == owner.c.trial_id)
+        statement = statement.where(owner.c.study_id == study_id)
+    ordered = statement.order_by(next(iter(table.c))).execution_options(yield_per=_BATCH)
+    return iter(connection.execute(ordered))
+
+
+def _put_directions(studies: dict[int, StoredStudy], rows: _Rows) -> None:
+    for _, study_id, direction in rows:
+        if study := studies.get(study_id):
+            study.directions.append(StudyDirection[direction])
+
+
+def _put_attributes(studies: dict[int, StoredStudy], attribute: str, rows: _Rows) -> None:
+    for _, study_id, key, text in rows:
+        if key == attribute and (study := studies.get(study_id)):
+            study.attribute = _parsed(text)
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def _put_trials(studies: dict[int, StoredStudy], rows: _Rows) -> _Trials:
+    """Puts the trials into their studies, and returns both by the trials' identifiers."""
+    trials: _Trials = {}
+    for trial_id, study_id, state, started, finished in rows:
+        # A study that was created since their table was read is left for another time.
+        if study := studies.get(study_id):
+            trial = StoredTrial(TrialState[state], started, finished)
+            study.trials.append(trial)
+            trials[trial_id] = study, trial
+    return trials
+
+
+def _put_values(trials: _Trials, rows: _Rows) -> None:
+    for _, trial_id, value, kind in rows:
+        if found := trials.get(trial_id):
+            found[1].value = _number(value, kind)
+
+
+def _number(value: float | None, kind: str) -> float:
+    return _NOT_FINITE.get(kind, math.nan) if value is None else value
+
+
+def _put_reports(trials: _Trials, rows: _Rows) -> None:
+    for _, trial_id, step, value, kind in rows:
+        if found := trials.get(trial_id):
+            found[1].reports[step] = _number(value, kind)
+
+
+def _put_params(trials: _Trials, rows: _Rows) -> None:
+    # This loop runs hundreds of thousands of times. A trial's rows come mostly in a run.
+    latest: int | None = None
+    found: tuple[StoredStudy, StoredTrial] | None = None
+    for _, trial_id, name, internal, text in rows:
+        if trial_id != latest:
+            latest, found = trial_id, trials.get(trial_id)
+        if found is None:
+            continue
+        study, trial = found
+        asked = study.asked.get((name, text))
+        if asked is None:
+            asked = study.asked[name, text] = sys.intern(name), parse_distribution(text)
+        name, distribution = asked
+        trial.params[name] = distribution.to_external_repr(internal)
