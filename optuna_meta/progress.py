@@ -1,0 +1,51 @@
+"""A study in progress as the task that the policy is asked about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from optuna.distributions import BaseDistribution
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState as OptunaState
+
+from metahpo.space import Space
+from metahpo.task import Task, Trial, TrialState
+from optuna_meta.record import planned_configuration
+from optuna_meta.storage import task_from_trials
+
+
+def known_space(trials: Sequence[FrozenTrial]) -> dict[str, BaseDistribution]:
+    """The distributions that a study's trials asked for; the latest where a range changed.
+
+    Args:
+        trials: The study's trials, in the order of their numbers.
+
+    Returns:
+        Nothing before a trial has finished: until then the trials have not asked for all.
+    """
+    if not any(trial.state.is_finished() and trial.distributions for trial in trials):
+        return {}
+    return {
+        name: distribution
+        for trial in trials
+        for name, distribution in trial.distributions.items()
+    }
+
+
+def study_as_task(
+    study: Study,
+    trials: Sequence[FrozenTrial],
+    space: Space,
+    metafeatures: Mapping[str, float],
+) -> Task:
+    """What a study knows so far, with the trials that run and what is known of their plans."""
+    finished = [trial for trial in trials if trial.state.is_finished()]
+    task = task_from_trials(study.study_name, finished, study.direction, metafeatures, space=space)
+    return replace(task, trials=(*task.trials, *_running(trials)))
+
+
+def _running(trials: Sequence[FrozenTrial]) -> list[Trial]:
+    plans = [planned_configuration(t) for t in trials if t.state is OptunaState.RUNNING]
+    return [Trial(plan, None, TrialState.RUNNING) for plan in plans if plan]
