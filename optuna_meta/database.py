@@ -110,7 +110,7 @@ _Rows: TypeAlias = Iterator[Any]
 # ---- opening -------------------------------------------------------------------------------
 
 
-def open_read_only(url: str) -> sa.Engine:
+def open_read_only(url: str | sa.URL) -> sa.Engine:
     """An engine for a storage URL, read-only where the database can be told.
 
     Args:
@@ -126,16 +126,20 @@ def open_read_only(url: str) -> sa.Engine:
             parsed = _read_only_file(parsed)
         return sa.create_engine(parsed)
     except ImportError as error:
-        driver = f"the database driver for {url.partition(':')[0]!r} is not installed"
+        driver = f"the database driver for {_scheme(url)!r} is not installed"
         raise SourceError(f"{driver}: {error}", recognised=True) from error
     except SQLAlchemyError as error:
-        scheme = url.partition(":")[0]
-        raise SourceError(f"{scheme!r} is not the scheme of a database: {error}") from error
+        raise SourceError(f"{_scheme(url)!r} is not the scheme of a database: {error}") from error
 
 
 def shown(url: sa.URL) -> str:
     """A URL as it may be shown and archived: without its password."""
     return url.render_as_string(hide_password=True)
+
+
+def _scheme(url: str | sa.URL) -> str:
+    # The rest may hold a password.
+    return str(url).partition(":")[0]
 
 
 def _read_only_file(url: sa.URL) -> sa.URL:

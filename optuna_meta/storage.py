@@ -247,14 +247,14 @@ def _read_text(source: str, exclude: Collection[str]) -> list[Task]:
     with path.open("rb") as file:
         start = file.read(4096)
     if start.startswith(_SQLITE_MAGIC):
-        return _read_url(f"sqlite:///{path}", exclude)
+        return _read_url(sa.URL.create("sqlite", database=str(path)), exclude)
     if _JOURNAL_MARK in start:
         storage = JournalStorage(JournalFileBackend(str(path)))
         return _usable(_through_interface(storage, None, source), source, exclude)
     raise SourceError(f"{source!r} is neither an SQLite file nor a journal file of Optuna")
 
 
-def _read_url(url: str, exclude: Collection[str]) -> list[Task]:
+def _read_url(url: str | sa.URL, exclude: Collection[str]) -> list[Task]:
     engine = open_read_only(url)
     try:
         source = shown(sa.make_url(url))

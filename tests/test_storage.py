@@ -82,7 +82,7 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> BaseStorage:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return tmp_path / "h p#o.sqlite3"
+    return tmp_path / "h p#.sqlite3"
 
 
 @pytest.fixture
@@ -270,6 +270,8 @@ class TestFiles:
     def test_the_path_of_a_database(self, url, path):
         assert read_tasks(str(path)) == read_tasks(url)
         assert read_source(str(path), metric=None, mode=None) == read_tasks(url)
+        renamed = path.rename(path.with_name("which?%41"))
+        assert [task.name for task in read_tasks(str(renamed))] == ["mnist"]
 
     def test_the_path_of_a_journal(self, tmp_path):
         path = tmp_path / "journal"
