@@ -1,0 +1,7 @@
+"""``python -m metahpo``."""
+
+import sys
+
+from metahpo.cli import main
+
+sys.exit(main())
