@@ -1,0 +1,66 @@
+"""How much a past task matters before the present one has any trial."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from metahpo.space import Array
+
+# A past task at the median distance counts exp(-1/2) as much as one at distance 0.
+MINIMUM_SPREAD = 1e-12
+
+
+def metafeature_weights(
+    present: Mapping[str, float], past: Sequence[Mapping[str, float]]
+) -> Array:
+    """A Gaussian kernel on standardised meta-features.
+
+    Each meta-feature is standardised over the past tasks; distances are means over the
+    meta-features that both sides have, so that a missing one says nothing. The bandwidth is
+    the median distance.
+
+    Args:
+        present: The present task's meta-features.
+        past: t past tasks' meta-features.
+
+    Returns:
+        t weights in (0, 1]; 1 where there is nothing to compare.
+    """
+    names = [n for n, value in present.items() if np.isfinite(value)]
+    if not names or not past:
+        return np.ones(len(past))
+    table = np.array([[task.get(n, np.nan) for n in names] for task in past], dtype=float)
+    own = np.array([present[n] for n in names], dtype=float)
+    known = np.isfinite(table)
+    count = np.maximum(known.sum(axis=0), 1)
+    mean = np.where(known, table, 0.0).sum(axis=0) / count
+    spread = np.sqrt(np.where(known, (table - mean) ** 2, 0.0).sum(axis=0) / count)
+    telling = spread > MINIMUM_SPREAD
+    squares = np.where(known, (table - own) ** 2, 0.0)[:, telling] / spread[telling] ** 2
+    compared = known[:, telling].sum(axis=1)
+    weights = np.ones(len(past))
+    seen = compared > 0
+    if seen.any():
+        distances = squares[seen].sum(axis=1) / compared[seen]
+        bandwidth = float(np.median(distances)) or 1.0
+        weights[seen] = np.exp(-0.5 * np.minimum(distances / bandwidth, 50.0))
+    return weights
+
+
+def relevance(
+    present: Mapping[str, float], past: Sequence[Mapping[str, float]], overlap: Array
+) -> Array:
+    """Prior weights of the past tasks.
+
+    Args:
+        present: The present task's meta-features.
+        past: t past tasks' meta-features.
+        overlap: t, share of the hyperparameters that match.
+
+    Returns:
+        t weights that sum to 1.
+    """
+    weights = metafeature_weights(present, past) * overlap
+    return weights / weights.sum()

@@ -1,0 +1,326 @@
+"""The surrogate of a study: a transferred model and a target-only one, weighed by evidence.
+
+Both are Gaussian processes in closed form. The transferred one has the past tasks for its prior
+and learns, besides its variances, how the present task's values map to scores (the two numbers
+of a ``Warp``). The target-only one never sees the past. Each one's weight follows from how well
+it predicted the target's values one after the other, each before seeing it: for a Gaussian
+process, the product of those predictive densities is its marginal likelihood. When the past
+misleads, the transferred model loses this contest within a few trials and with it its weight.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from scipy.linalg import LinAlgError, cholesky, solve_triangular
+from scipy.optimize import minimize
+
+from metahpo.space import Array
+from metahpo.surrogate.gp import ClosedFormGP, Kernel, Prior
+from metahpo.surrogate.kernel import (
+    CONSTANT_VARIANCE,
+    JITTER,
+    Data,
+    Hyperparameters,
+    fit,
+    matern52,
+)
+from metahpo.surrogate.past import PastModels
+from metahpo.surrogate.scores import Warp, own_warp
+
+# Below so many observations a target-only model has nothing to say.
+TARGET_ONLY_FROM = 4
+# Log odds for the transferred model before any evidence.
+PRIOR_LOG_ODDS = 2.0
+# A component of less weight is left out: it costs time and changes nothing.
+NEGLIGIBLE = 0.002
+
+
+@dataclass(frozen=True, eq=False)
+class Component:
+    """One model of the mixture.
+
+    Attributes:
+        weight: In [0, 1]; the weights sum to 1.
+        model: Predicts scores.
+        warp: Values to its scores.
+        log_evidence: Of the observed values.
+    """
+
+    weight: float
+    model: ClosedFormGP
+    warp: Warp
+    log_evidence: float
+
+    @property
+    def transferred(self) -> bool:
+        """Whether it knows the past."""
+        return self.model.prior is not None
+
+
+@dataclass(frozen=True, eq=False)
+class Surrogate:
+    """A mixture of one or two models, heaviest first."""
+
+    components: tuple[Component, ...]
+    trust: float | None
+
+    @property
+    def transferred(self) -> Component | None:
+        """The component that knows the past, if it carries weight."""
+        return next((c for c in self.components if c.transferred), None)
+
+    def believing(self, X: Array) -> Surrogate:
+        """The surrogate with trials that are still running, believed at their means.
+
+        Args:
+            X: m x p features.
+        """
+        if not len(X):
+            return self
+        components = tuple(replace(c, model=c.model.believing(X)) for c in self.components)
+        return replace(self, components=components)
+
+    def predict(self, X: Array) -> tuple[float, float]:
+        """Mean and standard deviation of the value at one point, by the heaviest component.
+
+        Args:
+            X: 1 x p features.
+        """
+        heaviest = self.components[0]
+        with torch.no_grad():
+            mean, variance = heaviest.model.mean_and_variance(torch.as_tensor(X))
+        score, deviation = float(mean[0]), math.sqrt(float(variance[0]))
+        low, centre, high = heaviest.warp.values(
+            np.array([score - deviation, score, score + deviation])
+        )
+        return float(centre), float(high - low) / 2.0
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """What was fitted to the first trials of a study, and serves for the next ones too."""
+
+    target: Hyperparameters | None
+    transfer: TransferParameters | None
+
+
+@dataclass(frozen=True)
+class TransferParameters:
+    """Of the transferred model: variances of g, noise and weights, and the warp of the target."""
+
+    signal: float
+    noise: float
+    kappa: float
+    warp: Warp
+
+
+def fit_parameters(
+    X: Array, values: Array, owner: tuple[int, ...], past: PastModels | None, rho: Array
+) -> Fitted:
+    """Hyperparameters of both models.
+
+    Args:
+        X: n x p features, n at least 1.
+        values: n.
+        owner: p: the hyperparameter that each feature belongs to.
+        past: Models of the past tasks, if there are any.
+        rho: t: how much each past task matters beforehand; sums to 1.
+    """
+    target = None
+    if past is None or len(values) >= TARGET_ONLY_FROM:
+        target = fit([Data(X, own_warp(values).scores(values))], owner)
+    transfer = None if past is None else _fit_transfer(X, values, past, rho)
+    return Fitted(target, transfer)
+
+
+def build(
+    X: Array,
+    values: Array,
+    owner: tuple[int, ...],
+    past: PastModels | None,
+    rho: Array,
+    fitted: Fitted,
+) -> Surrogate:
+    """The surrogate given all trials, with hyperparameters fitted to some of them.
+
+    Args:
+        X: n x p features, n at least 1.
+        values: n.
+        owner: p: the hyperparameter that each feature belongs to.
+        past: Models of the past tasks, if there are any.
+        rho: t: how much each past task matters beforehand; sums to 1.
+        fitted: From ``fit_parameters``.
+
+    Raises:
+        numpy.linalg.LinAlgError: Where a covariance cannot be factorised.
+    """
+    candidates = []
+    if past is not None and fitted.transfer is not None:
+        candidates.append(_transferred(X, values, past, rho, fitted.transfer))
+    if fitted.target is not None:
+        candidates.append(_target_only(X, values, owner, fitted.target))
+    if len(candidates) == 1:
+        component = candidates[0]
+        return Surrogate((component,), 1.0 if component.transferred else None)
+    log_odds = PRIOR_LOG_ODDS + candidates[0].log_evidence - candidates[1].log_evidence
+    trust = 1.0 / (1.0 + math.exp(-max(min(log_odds, 50.0), -50.0)))
+    weighed = [
+        replace(component, weight=weight)
+        for component, weight in zip(candidates, (trust, 1.0 - trust), strict=True)
+        if weight > NEGLIGIBLE
+    ]
+    return Surrogate(tuple(sorted(weighed, key=lambda c: -c.weight)), trust)
+
+
+def _target_only(
+    X: Array, values: Array, owner: tuple[int, ...], hyperparameters: Hyperparameters
+) -> Component:
+    warp = own_warp(values)
+    kernel = Kernel(
+        hyperparameters.feature_lengthscales(owner),
+        hyperparameters.signal,
+        hyperparameters.noise,
+        CONSTANT_VARIANCE,
+    )
+    model = ClosedFormGP(X, warp.scores(values), kernel)
+    return Component(1.0, model, warp, model.log_evidence + warp.log_density(values))
+
+
+def _transferred(
+    X: Array, values: Array, past: PastModels, rho: Array, parameters: TransferParameters
+) -> Component:
+    warp = parameters.warp
+    kernel = Kernel(past.lengthscales, parameters.signal, parameters.noise, OFFSET_VARIANCE)
+    prior = Prior(past, rho, parameters.kappa)
+    model = ClosedFormGP(X, warp.scores(values), kernel, prior)
+    return Component(1.0, model, warp, model.log_evidence + warp.log_density(values))
+
+
+# ---- fitting the transferred model ---------------------------------------------------------
+
+# Log-normal priors as (mean, standard deviation) of the logarithm: of g's variance, of the
+# noise and of kappa, whose 1 is the past tasks' own spread.
+SIGNAL_PRIOR = (math.log(0.3), 0.7)
+NOISE_PRIOR = (math.log(1e-2), 1.0)
+KAPPA_PRIOR = (0.0, 0.7)
+# The warp's centre carries the location; this is what is left to the constant.
+OFFSET_VARIANCE = 0.25
+# Log-variance bounds, in the order of the priors.
+BOUNDS = ((math.log(1e-3), 2.5), (math.log(1e-5), 0.0), (math.log(1e-2), 2.0))
+ITERATIONS = 15
+
+
+@dataclass(frozen=True, eq=False)
+class _Evidence:
+    """Everything about the present trials that does not change while fitting.
+
+    Attributes:
+        values: n.
+        mean: n, of the past tasks' predictions.
+        spread: n x n, their covariance at kappa = 1.
+        correlations: n x n, of g.
+        log_unit: The past tasks' usual unit, a weak guess at the present one.
+        location: The mean value, which the centre is measured from.
+        scale: What the centre is measured in.
+    """
+
+    values: Array
+    mean: Array
+    spread: Array
+    correlations: Array
+    log_unit: float
+    location: float
+    scale: float
+
+    def warp(self, theta: Array) -> Warp:
+        return Warp(self.location + self.scale * float(theta[4]), math.exp(float(theta[3])))
+
+    def negative_log_posterior(self, theta: Array) -> float:
+        """Of (log signal, log noise, log kappa, log unit, centre)."""
+        signal, noise, kappa = np.exp(theta[:3])
+        gram = signal * self.correlations + kappa * self.spread + OFFSET_VARIANCE
+        gram[np.diag_indices_from(gram)] += noise + JITTER
+        try:
+            factor = cholesky(gram, lower=True, check_finite=False)
+        except LinAlgError:
+            return 1e10
+        warp = self.warp(theta)
+        residual = warp.scores(self.values) - self.mean
+        white = solve_triangular(factor, residual, lower=True, check_finite=False)
+        evidence = -0.5 * float(white @ white) - float(np.log(np.diag(factor)).sum())
+        return self._penalty(theta) - evidence - warp.log_density(self.values)
+
+    def _penalty(self, theta: Array) -> float:
+        penalty = sum(
+            0.5 * ((x - mean) / deviation) ** 2
+            for x, (mean, deviation) in zip(
+                theta, (SIGNAL_PRIOR, NOISE_PRIOR, KAPPA_PRIOR), strict=False
+            )
+        )
+        # Student's t with three degrees of freedom: the present unit may be quite another.
+        return float(penalty) + 2.0 * math.log1p((theta[3] - self.log_unit) ** 2 / 3.0)
+
+
+def _fit_transfer(X: Array, values: Array, past: PastModels, rho: Array) -> TransferParameters:
+    """The most probable parameters, from the best of a few starts."""
+    evidence = _evidence(X, values, past, rho)
+    starts = _starts(evidence)
+    starts.sort(key=evidence.negative_log_posterior)
+    if len(values) == 1:
+        # One value tells its place on the prior mean and nothing else.
+        return _parameters(evidence, starts[0])
+    unit = evidence.log_unit
+    bounds = (*BOUNDS, (unit - 8.0, unit + 8.0), (-30.0, 30.0))
+    results = [
+        minimize(
+            evidence.negative_log_posterior,
+            start,
+            method="L-BFGS-B",
+            bounds=bounds,
+            options={"maxiter": ITERATIONS},
+        )
+        for start in starts[: 2 if len(values) <= 20 else 1]
+    ]
+    return _parameters(evidence, min(results, key=lambda result: result.fun).x)
+
+
+def _evidence(X: Array, values: Array, past: PastModels, rho: Array) -> _Evidence:
+    predictions = past.predict(X)
+    log_unit = float(np.median([math.log(warp.unit) for warp in past.warps]))
+    return _Evidence(
+        values=values,
+        mean=predictions @ rho,
+        spread=(predictions * rho) @ predictions.T,
+        correlations=matern52(X, X, past.lengthscales),
+        log_unit=log_unit,
+        location=float(values.mean()),
+        scale=float(values.std()) or math.exp(log_unit),
+    )
+
+
+def _starts(evidence: _Evidence) -> list[Array]:
+    """Units from the past and from the spread of the values; centres that match quantiles."""
+    log_scale = math.log(evidence.scale)
+    single = len(evidence.values) == 1
+    units = [evidence.log_unit]
+    if not single:
+        units += [log_scale + shift for shift in (0.3, -1.0, 1.0)]
+    variances = [SIGNAL_PRIOR[0], NOISE_PRIOR[0], KAPPA_PRIOR[0]]
+    starts = []
+    for log_unit in units:
+        for quantile in (0.5,) if single else (0.1, 0.5, 0.9):
+            value = float(np.quantile(evidence.values, quantile))
+            score = np.quantile(evidence.mean, quantile, keepdims=True)
+            centre = value - float(Warp(0.0, math.exp(log_unit)).values(score)[0])
+            position = np.clip((centre - evidence.location) / evidence.scale, -30.0, 30.0)
+            starts.append(np.array([*variances, log_unit, position]))
+    return starts
+
+
+def _parameters(evidence: _Evidence, theta: Array) -> TransferParameters:
+    signal, noise, kappa = (float(v) for v in np.exp(theta[:3]))
+    return TransferParameters(signal, noise, kappa, evidence.warp(theta))
