@@ -24,6 +24,7 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from metahpo.alignment import match_names
 from metahpo.decision import Decision, Source
 from metahpo.space import Configuration, Space
 from metahpo.task import Task
@@ -131,7 +132,10 @@ class MetaSampler(BaseSampler):
         """The decided value, fitted to the distribution; a random one where none was decided."""
         self._raise_error_if_multi_objective(study)
         decided = recorded_configuration(trial) or {}
-        fitted = _fitted(decided, param_name, param_distribution)
+        asked = Space({param_name: param_distribution})
+        if param_name not in decided:
+            decided = self._known_otherwise(study, decided, asked)
+        fitted = _fitted(decided, asked)
         if param_name in fitted:
             return fitted[param_name]
         if self._warn_independent_sampling and param_name in known_space(_trials(study)):
@@ -141,7 +145,7 @@ class MetaSampler(BaseSampler):
                 "`warn_independent_sampling=False` silences this."
             )
         rng = np.random.default_rng((self._trial_seed(trial), zlib.crc32(param_name.encode())))
-        return _random_configuration(Space({param_name: param_distribution}), rng)[param_name]
+        return _random_configuration(asked, rng)[param_name]
 
     # ---- deciding --------------------------------------------------------------------------
 
@@ -151,17 +155,35 @@ class MetaSampler(BaseSampler):
         trials = [other for other in _trials(study) if other.number != trial.number]
         if not search_space and known_space(trials):
             return {}  # All is fixed, or has a single value.
-        history = self._history.tasks(study)
-        metafeatures = self._metafeatures or _stored_metafeatures(study)
-        space = Space(search_space) or _policy().expected_space(history, metafeatures)
+        space = Space(search_space) or self._expected_space(study)
         if space is None:
             decision = Decision(({},), Source.SPACE_FILLING, _UNKNOWN_SPACE)
         else:
-            task = study_as_task(study, trials, space, metafeatures)
+            task = study_as_task(study, trials, space, self._metafeatures_of(study))
+            history = self._history.tasks(study)
             decision = self._suggest(task, history, trial, _deciding_before(trial, trials))
         configuration = decision.configurations[-1]
         record(study, trial, configuration, decision)
         return configuration
+
+    def _known_otherwise(
+        self, study: Study, decided: Configuration, asked: Space
+    ) -> Configuration:
+        """The value that a recommendation has for what is asked under another name.
+
+        Only a trial that runs before the study's space is known can have one.
+        """
+        if not decided or known_space(_trials(study)):
+            return {}
+        space = self._expected_space(study)
+        matches = {} if space is None else match_names(space, asked)
+        return {name: decided[past] for past, name in matches.items() if past in decided}
+
+    def _expected_space(self, study: Study) -> Space | None:
+        return _policy().expected_space(self._history.tasks(study), self._metafeatures_of(study))
+
+    def _metafeatures_of(self, study: Study) -> dict[str, float]:
+        return self._metafeatures or _stored_metafeatures(study)
 
     def _suggest(
         self, task: Task, history: Sequence[Task], trial: FrozenTrial, deciding: int
@@ -214,18 +236,14 @@ def _deciding_before(trial: FrozenTrial, others: Sequence[FrozenTrial]) -> int:
     )
 
 
-def _fitted(
-    configuration: Configuration, name: str, distribution: BaseDistribution
-) -> dict[str, Any]:
-    """The named value as the distribution has it: clipped, stepped; nothing without a place."""
-    if name not in configuration:
-        return {}
-    if _contains(distribution, configuration[name]):
+def _fitted(configuration: Configuration, asked: Space) -> dict[str, Any]:
+    """The one value asked for, clipped and stepped; nothing where there is no place for it."""
+    ((name, distribution),) = asked.distributions.items()
+    if name in configuration and _contains(distribution, configuration[name]):
         # As it is: on its way through the unit cube a number may lose its last digit.
         internal = distribution.to_internal_repr(configuration[name])
         return {name: distribution.to_external_repr(internal)}
-    space = Space({name: distribution})
-    return space.decode(space.encode([configuration]))[0]
+    return asked.decode(asked.encode([configuration]))[0]
 
 
 def _contains(distribution: BaseDistribution, value: Any) -> bool:

@@ -19,7 +19,7 @@ def test_describe_tells_all_there_is():
         configurations=(),
         source=Source.ACQUISITION,
         reason="It promises most.",
-        past_tasks=(("mnist", 0.6), ("cifar", 0.396), ("svhn", 0.004)),
+        past_tasks=(("mnist", 0.6), ("cifar", -0.396), ("svhn", 0.004)),
         trust=0.75,
         mean=0.91234,
         deviation=0.01234,
@@ -28,9 +28,10 @@ def test_describe_tells_all_there_is():
     assert describe(decision) == (
         "Found by the acquisition function, which weighs promise and novelty. "
         "It promises most. "
-        "Past tasks that carried weight: mnist (60%), cifar (40%) and svhn (less than 1%). "
+        "Past tasks that carried weight: mnist (60%), cifar (40%, reversed) "
+        "and svhn (less than 1%). "
         "Predicted value: 0.9123 ± 0.01234. "
-        "The prediction trusts the history by 75%, this study alone by the rest. "
+        "Weight of the history against this study's own trials: 75%. "
         "The search was narrowed to lr from 1e-05 to 0.01 and layers from 2 to 5."
     )
 

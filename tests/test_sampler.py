@@ -167,6 +167,19 @@ def test_a_recommendation_is_fitted_to_what_the_objective_asks(
         assert type(got) is type(expected)
 
 
+def test_a_recommendation_is_known_by_synonyms():
+    def renamed(trial):
+        rate = trial.suggest_float("learning_rate", 1e-4, 0.1, log=True)
+        return -value({"lr": rate, "layers": trial.suggest_int("num_layers", 1, 8)} | rest(trial))
+
+    def rest(trial):
+        return {"optimizer": trial.suggest_categorical("optimizer", ["sgd", "adam"])}
+
+    study = optuna.create_study(sampler=MetaSampler(history=PAST, seed=0))
+    study.optimize(renamed, n_trials=1)
+    assert study.best_value < 0.5
+
+
 def test_what_the_recommendation_lacks_is_random_and_reproducible():
     def wider(trial):
         return objective(trial) + trial.suggest_float("new", 0, 1)
@@ -228,6 +241,18 @@ def test_drawing_a_known_parameter_at_random_is_told(decided, logged, warn):
     study.optimize(lambda t: t.suggest_float("x", 0, 1) + t.suggest_float("y", 0, 1), n_trials=1)
     assert len(logged) == (1 if warn else 0)
     assert all("'y' is drawn at random" in message for message in logged)
+
+
+def test_choices_that_are_not_hashable():
+    def nested(trial):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            width = trial.suggest_categorical("widths", [[64, 64], [32]])
+        return sum(width) + trial.suggest_float("x", 0, 1)
+
+    study = optuna.create_study(sampler=MetaSampler(seed=0))
+    study.optimize(nested, n_trials=6)
+    assert len(study.trials) == 6
 
 
 def test_parameters_of_a_single_value_and_no_parameters(asked):

@@ -1,6 +1,7 @@
 """Where MetaSampler finds past studies, and what it never takes for one."""
 
 import pickle
+import shutil
 from pathlib import Path
 
 import optuna
@@ -34,12 +35,18 @@ def names(history, study=None) -> list[str]:
     return sorted(task.name for task in History(history).tasks(study))
 
 
-@pytest.fixture
-def url(tmp_path) -> str:
-    url = f"sqlite:///{tmp_path}/hpo.db"
+@pytest.fixture(scope="module")
+def database(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("history") / "hpo.db"
+    storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
     for name in ("one", "two"):
-        add_study(url, name)
-    return url
+        add_study(storage, name)
+    return path
+
+
+@pytest.fixture
+def url(database, tmp_path) -> str:
+    return f"sqlite:///{shutil.copy(database, tmp_path / 'hpo.db')}"
 
 
 # ---- the kinds of history ------------------------------------------------------------------

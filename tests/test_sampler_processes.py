@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 from metahpo import Space, Task, Trial
 from optuna_meta import MetaSampler
 
-WORKERS, TRIALS = 3, 4
+WORKERS, TRIALS = 3, 3
 SPACE = Space(
     {
         "x": optuna.distributions.FloatDistribution(-5, 5),
@@ -34,7 +34,7 @@ def objective(trial) -> float:
 
 def slow_objective(trial) -> float:
     value = objective(trial)
-    time.sleep(0.3)
+    time.sleep(0.1)
     return value
 
 

@@ -40,9 +40,9 @@ def describe(decision: Decision) -> str:
 def _past_tasks(weighted: Sequence[tuple[str, float]]) -> str:
     if not weighted:
         return ""
-    named = [f"{name} ({_percent(weight)})" for name, weight in weighted[:_NAMED_TASKS]]
+    named = [f"{name} ({_share(weight)})" for name, weight in weighted[:_NAMED_TASKS]]
     if others := weighted[_NAMED_TASKS:]:
-        named.append(f"{len(others)} more ({_percent(sum(weight for _, weight in others))})")
+        named.append(f"{len(others)} more ({_percent(sum(abs(weight) for _, weight in others))})")
     return f"Past tasks that carried weight: {_listed(named)}."
 
 
@@ -56,7 +56,7 @@ def _prediction(mean: float | None, deviation: float | None) -> str:
 def _trust(trust: float | None) -> str:
     if trust is None:
         return ""
-    return f"The prediction trusts the history by {_percent(trust)}, this study alone by the rest."
+    return f"Weight of the history against this study's own trials: {_percent(trust)}."
 
 
 def _narrowed(shrunk: Mapping[str, tuple[float, float]]) -> str:
@@ -68,6 +68,11 @@ def _narrowed(shrunk: Mapping[str, tuple[float, float]]) -> str:
 
 def _listed(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def _share(weight: float) -> str:
+    """A weight; below zero where what did well there does badly here."""
+    return f"{_percent(-weight)}, reversed" if weight < 0 else _percent(weight)
 
 
 def _percent(share: float) -> str:
