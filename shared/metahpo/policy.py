@@ -378,8 +378,6 @@ def _surrogate(study: _Study, past: _Past, switches: Switches) -> Surrogate:
     X = study.space.features(study.points)
     models = past.models if switches.transfer else None
     rho = past.relevance
-    if models is not None:
-        rho = sharpen(rho, study.values, models.predict(X))
     fitted = _fitted(X, study.values, owner, models, rho)
     if not switches.trust and fitted.transfer is not None:
         fitted = replace(fitted, target=None)
@@ -396,9 +394,6 @@ def _fitted(
     """
     count = _scheduled(len(values))
     X, values = X[:count], values[:count]
-    if models is not None:
-        # As it was then, so that the fit does not depend on later trials.
-        rho = sharpen(np.full(len(rho), 1.0 / len(rho)), values, models.predict(X))
     key = (id(models), X.tobytes(), values.tobytes(), X.shape)
     return _cached(_fits, key, lambda: (fit_parameters(X, values, owner, models, rho), models))[0]
 
@@ -417,11 +412,9 @@ def _box(study: _Study, past: _Past, surrogate: Surrogate, switches: Switches) -
     trusted = surrogate.trust is not None and surrogate.trust >= SHRINK_TRUST
     if not switches.shrink or not past.tasks or not trusted:
         return Box.full(study.space)
-    transferred = surrogate.transferred
-    assert transferred is not None
-    weights = np.maximum(transferred.model.task_weights, 0.0)
-    if not weights.any():
-        return Box.full(study.space)
+    assert past.models is not None
+    predictions = past.models.predict(study.space.features(study.points))
+    weights = sharpen(past.relevance, study.values, predictions)
     box = promising_box(past.tasks, weights, study.space)
     return widen(box, study.points, study.values, study.space)
 

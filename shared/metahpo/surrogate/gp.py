@@ -32,7 +32,7 @@ from scipy.linalg import LinAlgError, cho_solve, cholesky, solve_triangular
 from torch import Tensor
 
 from metahpo.space import Array
-from metahpo.surrogate.kernel import JITTER, SQRT5, matern52
+from metahpo.surrogate.kernel import JITTER, matern52, matern52_tensor
 from metahpo.surrogate.past import PastModels
 
 MINIMUM_VARIANCE = 1e-10
@@ -156,7 +156,7 @@ class ClosedFormGP(Model):
             variance = self._variance(explained, own).unsqueeze(-1)
             return mean, variance
         scaled = X / self._tensors[1]
-        joint = self.kernel.signal * _matern52(scaled, scaled) + self.kernel.constant
+        joint = self.kernel.signal * matern52_tensor(scaled, scaled) + self.kernel.constant
         if self.prior:
             joint = joint + (own * torch.as_tensor(self.prior.variances)) @ own.mT
         joint = joint - explained @ explained.mT
@@ -177,7 +177,9 @@ class ClosedFormGP(Model):
     def _terms(self, X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Mean, what the data explain (... x n; its square is the variance), F(X) (... x t)."""
         scaled_X, lengthscales, alpha, inverse_factor, weighted = self._tensors
-        cross = self.kernel.signal * _matern52(X / lengthscales, scaled_X) + self.kernel.constant
+        cross = (
+            self.kernel.signal * matern52_tensor(X / lengthscales, scaled_X) + self.kernel.constant
+        )
         if not self.prior:
             mean, own = cross @ alpha, cross[..., :0]
         else:
@@ -223,14 +225,6 @@ class ClosedFormGP(Model):
             self.kernel,
             self.prior,
         )
-
-
-def _matern52(a: Tensor, b: Tensor) -> Tensor:
-    """Matern-5/2 correlations of scaled features, ``... x n x p`` and ``... x m x p``."""
-    squares = a.square().sum(-1, keepdim=True) + b.square().sum(-1).unsqueeze(-2)
-    # Clamped above 0: the square root has no gradient there.
-    scaled = SQRT5 * (squares - 2.0 * a @ b.mT).clamp_min(1e-14).sqrt()
-    return (1.0 + scaled + scaled.square() / 3.0) * torch.exp(-scaled)
 
 
 def _cholesky(gram: Array) -> Array:

@@ -28,11 +28,11 @@ from metahpo.alignment import AlignedTask
 from metahpo.space import INACTIVE_POSITION, Array, Space
 from metahpo.surrogate.kernel import (
     JITTER,
-    SQRT5,
     Data,
     Hyperparameters,
     fit,
     matern52,
+    matern52_tensor,
 )
 from metahpo.surrogate.scores import Warp, own_warp
 
@@ -65,6 +65,11 @@ class _Group:
     constant: Tensor
     inducing: Tensor
     weights: Tensor
+
+    def predict(self, X: Tensor, lengthscales: Tensor) -> Tensor:
+        """``... x tasks of the group``: scores at ``... x p`` features."""
+        known = (X * self.keep + self.constant) / lengthscales
+        return (matern52_tensor(known, self.inducing) + CONSTANT) @ self.weights
 
 
 class PastModels:
@@ -107,16 +112,7 @@ class PastModels:
         Returns:
             ``... x t`` scores.
         """
-        scaled = [
-            (X * group.keep + group.constant) / self._scale
-            if len(self._groups) > 1 or not bool(group.keep.all())
-            else X / self._scale
-            for group in self._groups
-        ]
-        blocks = [
-            _correlations(x, group.inducing) @ group.weights
-            for x, group in zip(scaled, self._groups, strict=True)
-        ]
+        blocks = [group.predict(X, self._scale) for group in self._groups]
         return blocks[0] if len(blocks) == 1 else torch.cat(blocks, -1)[..., self._order]
 
     def predict(self, X: Array) -> Array:
@@ -157,13 +153,6 @@ class PastModels:
         gram[np.diag_indices_from(gram)] += noise + JITTER
         cross = signal * matern52(X, task.X, self.lengthscales) + CONSTANT
         return cross @ cho_solve((cholesky(gram, lower=True), True), task.y)
-
-
-def _correlations(scaled_X: Tensor, scaled_inducing: Tensor) -> Tensor:
-    """``... x m``: Matern-5/2 plus the constant."""
-    squares = scaled_X.square().sum(-1, keepdim=True) + scaled_inducing.square().sum(-1)
-    scaled = SQRT5 * (squares - 2.0 * scaled_X @ scaled_inducing.mT).clamp_min(1e-14).sqrt()
-    return (1.0 + scaled + scaled.square() / 3.0) * torch.exp(-scaled) + CONSTANT
 
 
 def _thin(task: AlignedTask, rng: np.random.Generator) -> AlignedTask:

@@ -22,7 +22,7 @@ import numpy as np
 
 from metahpo.space import Array
 
-COMPRESSION = 3.0
+COMPRESSION = 1.0
 
 
 class Warp(NamedTuple):
