@@ -116,7 +116,7 @@ def align(task: Task, space: Space) -> AlignedTask | None:
         return None
     renamed = [_rename(trial.configuration, matches) for trial in observed]
     points = np.clip(space.encode(renamed), -OUTSIDE, 1.0 + OUTSIDE)
-    shared = ~np.isnan(points).all(axis=0)
+    shared = np.asarray(~np.isnan(points).all(axis=0))
     if not shared.any():
         return None
     union = len(task.space) + len(space) - len(matches)

@@ -147,10 +147,11 @@ def _prepare(task: Task, history: Sequence[Task], switches: Switches) -> _Past:
     """The past for this task, kept for as long as the same history is passed."""
     metafeatures = dict(task.metafeatures) if switches.metafeatures else {}
     conditions = _conditions(task, history)
-    space = task.space.with_conditions(conditions)
+    space = _with_unreached(task, history, conditions).with_conditions(conditions)
     key = (
         tuple(id(past) for past in history),
-        tuple(space.to_json().items()),
+        # Their text: in JSON, lists and tuples among the choices would look the same.
+        tuple((name, repr(distribution)) for name, distribution in space.distributions.items()),
         tuple(sorted((n, repr(c)) for n, c in space.conditions.items())),
         tuple(sorted(metafeatures.items())),
     )
@@ -193,9 +194,10 @@ def _best_configurations(tasks: Sequence[AlignedTask], space: Space) -> Array:
     points = np.concatenate(
         [task.points[np.argsort(-task.values, kind="stable")[:share]] for task in tasks]
     )
-    outside = np.nanmax(np.abs(points - 0.5), axis=1) > 0.5 + 1e-9
-    if not outside.all():
-        points = points[~outside]
+    outside = (np.abs(points - 0.5) > 0.5 + 1e-9).any(axis=1)
+    empty = np.isnan(points).all(axis=1)
+    if not (outside | empty).all():
+        points = points[~(outside | empty)]
     return np.unique(space.activate(space.snap(points)), axis=0)
 
 
@@ -223,6 +225,30 @@ def _conditions(task: Task, history: Sequence[Task]) -> dict[str, Condition]:
         if name not in own and all(_agrees(name, condition, row) for row in finished)
     }
     return {**kept, **own}
+
+
+def _with_unreached(
+    task: Task, history: Sequence[Task], conditions: Mapping[str, Condition]
+) -> Space:
+    """The task's space and what its trials have had no occasion to ask for.
+
+    A define-by-run study that has only tried Adam does not know that SGD has a momentum;
+    history does, and where the study's trials never met the condition, it is believed.
+    """
+    rows = [trial.configuration for trial in task.trials]
+    known = {name: d for past in history for name, d in past.space.distributions.items()}
+    unreached = {
+        name: known[name]
+        for name, condition in conditions.items()
+        if name not in task.space
+        and condition.parent in task.space
+        and not any(
+            condition.admits(row[condition.parent]) for row in rows if condition.parent in row
+        )
+    }
+    if not unreached:
+        return task.space
+    return Space({**task.space.distributions, **unreached}, task.space.conditions)
 
 
 def _agrees(name: str, condition: Condition, configuration: Configuration) -> bool:
@@ -303,6 +329,17 @@ def _fill_space(study: _Study, count: int, rng: np.random.Generator) -> Decision
     )
 
 
+def _spread(
+    study: _Study, chosen: Sequence[Array], count: int, rng: np.random.Generator
+) -> list[Array]:
+    """The chosen points, and as many far from them and from all tried as make up the count."""
+    chosen = list(chosen)
+    while len(chosen) < count:
+        taken = np.concatenate([study.points, study.running, *[point[None] for point in chosen]])
+        chosen.append(_farthest(study.space, taken, rng))
+    return chosen
+
+
 # Random configurations of which the farthest from all others is taken (Mitchell 1991).
 SPREAD_CANDIDATES = 64
 
@@ -321,15 +358,7 @@ def _farthest(space: Space, points: Array, rng: np.random.Generator) -> Array:
 def _from_portfolio(study: _Study, past: _Past, count: int, rng: np.random.Generator) -> Decision:
     """What did best over the past tasks, in the portfolio's order."""
     fresh = [point for point in past.portfolio if _key(point) not in study.tried][:count]
-    while len(fresh) < count:
-        tried = (
-            study.points
-            if not len(study.running)
-            else np.concatenate([study.points, study.running])
-        )
-        fresh.append(
-            _farthest(study.space, np.concatenate([tried, *[p[None] for p in fresh]]), rng)
-        )
+    fresh = _spread(study, fresh, count, rng)
     return Decision(
         configurations=tuple(study.space.decode(np.stack(fresh))),
         source=Source.PORTFOLIO,

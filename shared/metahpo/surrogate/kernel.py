@@ -78,7 +78,9 @@ class _Matern52(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *gradients: Tensor
+    ) -> tuple[Tensor, None]:
         a, b, slope = ctx.saved_tensors
         # d k / d r^2 = -5/6 (1 + sqrt(5) r) exp(-sqrt(5) r), and d r^2 / d a = 2 (a - b)
         weights = gradients[0] * slope

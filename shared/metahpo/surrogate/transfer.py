@@ -204,7 +204,7 @@ def _transferred(
 
 # Log-normal priors as (mean, standard deviation) of the logarithm: of g's variance, of the
 # noise and of kappa, whose 1 is the past tasks' own spread.
-SIGNAL_PRIOR = (math.log(0.3), 0.7)
+SIGNAL_PRIOR = (0.0, 0.7)
 NOISE_PRIOR = (math.log(1e-2), 1.0)
 KAPPA_PRIOR = (0.0, 0.7)
 # The warp's centre carries the location; this is what is left to the constant.
