@@ -43,7 +43,7 @@ class Effort:
     neighbours: int = 40
     centres: int = 5
     starts: int = 8
-    iterations: int = 15
+    iterations: int = 10
     turns: int = 2
 
 
