@@ -6,33 +6,26 @@ between calls but caches of fits, under the data they were made from.
 
 from __future__ import annotations
 
-import logging
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from metahpo.acquisition import MixtureLogEI, maximise
-from metahpo.alignment import AlignedTask, align
+from metahpo.cache import Cache
 from metahpo.decision import Decision, Source
-from metahpo.portfolio import greedy_portfolio
+from metahpo.history import Past, expected_space, prepare
 from metahpo.shrink import Box, natural_bounds, promising_box, widen
-from metahpo.similarity import metafeature_weights, relevance, sharpen
-from metahpo.space import Array, Condition, Configuration, Space, infer_conditions
+from metahpo.similarity import sharpen
+from metahpo.space import Array, Space
+from metahpo.study import Study, key_of, study_arrays
 from metahpo.surrogate import Fitted, PastModels, Surrogate, build, fit_parameters
-from metahpo.task import Task, Trial
+from metahpo.task import Task
 
-logger = logging.getLogger(__name__)
+__all__ = ["Switches", "expected_space", "suggest"]
 
-# Past tasks that are modelled; the most relevant ones of a longer history.
-MAXIMUM_PAST_TASKS = 100
 # Trials from the portfolio before the surrogate is asked. It needs one to adapt.
 PORTFOLIO_TRIALS = 1
-# The past's best configurations that the acquisition function is always evaluated at.
-CANDIDATES = 100
-CANDIDATES_PER_TASK = 5
 # Below this trust the space is not shrunk.
 SHRINK_TRUST = 0.5
 # Hyperparameters are fitted anew when a study has grown by this factor.
@@ -80,230 +73,16 @@ def suggest(
         raise ValueError(f"count must be at least 1, got {count}")
     if not len(task.space):
         raise ValueError("the space has no hyperparameters")
-    past = _prepare(task, history, switches)
-    study = _study(task, past.space)
+    past = prepare(task, history, metafeatures=switches.metafeatures)
+    study = study_arrays(task, past.space)
     rng = np.random.default_rng(seed)
     if past.models is None and len(study.values) < _space_filling_trials(study.space):
         return _fill_space(study, count, rng)
     if past.models is not None and len(study.values) < PORTFOLIO_TRIALS:
-        return _from_portfolio(study, past, count, rng)
-    if not len(study.values):
+        if switches.portfolio:
+            return _from_portfolio(study, past, count, rng)
         return _fill_space(study, count, rng)
     return _from_surrogate(study, past, count, rng, switches)
-
-
-def expected_space(history: Sequence[Task], metafeatures: Mapping[str, float]) -> Space | None:
-    """The space that a new task will probably have, before its host tells.
-
-    Args:
-        history: Past tasks.
-        metafeatures: The new task's.
-
-    Returns:
-        The space that the past tasks of largest weight share; None without any.
-    """
-    if not history:
-        return None
-    weights = metafeature_weights(metafeatures, [task.metafeatures for task in history])
-    votes: dict[tuple[tuple[str, str], ...], float] = {}
-    spaces: dict[tuple[tuple[str, str], ...], Space] = {}
-    for task, weight in zip(history, weights, strict=True):
-        key = tuple(sorted(task.space.to_json().items()))
-        votes[key] = votes.get(key, 0.0) + float(weight)
-        spaces.setdefault(key, task.space)
-    return spaces[max(votes, key=lambda key: votes[key])]
-
-
-# ---- the past ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class _Past:
-    """History as the present space sees it.
-
-    Attributes:
-        space: The present space, with the conditions that history shows.
-        tasks: t aligned tasks.
-        relevance: t weights that sum to 1.
-        models: None where nothing overlaps.
-        portfolio: k x d configurations to start with.
-        candidates: m x d, the past's best configurations.
-    """
-
-    space: Space
-    tasks: tuple[AlignedTask, ...] = ()
-    relevance: Array = field(default_factory=lambda: np.empty(0))
-    models: PastModels | None = None
-    portfolio: Array = field(default_factory=lambda: np.empty((0, 0)))
-    candidates: Array = field(default_factory=lambda: np.empty((0, 0)))
-
-    def __post_init__(self) -> None:
-        if self.models is None:
-            object.__setattr__(self, "portfolio", np.empty((0, len(self.space))))
-            object.__setattr__(self, "candidates", np.empty((0, len(self.space))))
-
-
-def _prepare(task: Task, history: Sequence[Task], switches: Switches) -> _Past:
-    """The past for this task, kept for as long as the same history is passed."""
-    metafeatures = dict(task.metafeatures) if switches.metafeatures else {}
-    conditions = _conditions(task, history)
-    space = _with_unreached(task, history, conditions).with_conditions(conditions)
-    key = (
-        tuple(id(past) for past in history),
-        # Their text: in JSON, lists and tuples among the choices would look the same.
-        tuple((name, repr(distribution)) for name, distribution in space.distributions.items()),
-        tuple(sorted((n, repr(c)) for n, c in space.conditions.items())),
-        tuple(sorted(metafeatures.items())),
-    )
-    # The history is kept beside what was made from it: its tasks' ids stay theirs.
-    return _cached(_pasts, key, lambda: (_view(space, metafeatures, history), list(history)))[0]
-
-
-def _view(space: Space, metafeatures: Mapping[str, float], history: Sequence[Task]) -> _Past:
-    pairs = [(task, align(task, space)) for task in history]
-    aligned = [(task, view) for task, view in pairs if view is not None]
-    if not aligned:
-        return _Past(space)
-    weights = relevance(
-        metafeatures,
-        [task.metafeatures for task, _ in aligned],
-        np.array([view.overlap for _, view in aligned]),
-    )
-    # Of equally relevant tasks the longer ones tell more.
-    lengths = np.array([len(view.values) for _, view in aligned])
-    chosen = np.lexsort((-lengths, -weights))[:MAXIMUM_PAST_TASKS]
-    chosen = np.sort(chosen)
-    tasks = tuple(aligned[index][1] for index in chosen)
-    weights = weights[chosen] / weights[chosen].sum()
-    models = PastModels(tasks, space)
-    candidates = _best_configurations(tasks, space)
-    scores = models.predict(space.features(candidates))
-    best = np.argsort(-(scores @ weights), kind="stable")[:CANDIDATES]
-    size = min(PORTFOLIO_TRIALS + 7, len(candidates))
-    portfolio = candidates[greedy_portfolio(scores, weights, size)]
-    return _Past(space, tasks, weights, models, portfolio, candidates[best])
-
-
-def _best_configurations(tasks: Sequence[AlignedTask], space: Space) -> Array:
-    """The best trials of each past task, as points that exist in the present space.
-
-    A trial outside the present bounds was another configuration; it stands only where no
-    other is left.
-    """
-    share = max(CANDIDATES_PER_TASK, 300 // len(tasks))
-    points = np.concatenate(
-        [task.points[np.argsort(-task.values, kind="stable")[:share]] for task in tasks]
-    )
-    outside = (np.abs(points - 0.5) > 0.5 + 1e-9).any(axis=1)
-    empty = np.isnan(points).all(axis=1)
-    if not (outside | empty).all():
-        points = points[~(outside | empty)]
-    return np.unique(space.activate(space.snap(points)), axis=0)
-
-
-def _conditions(task: Task, history: Sequence[Task]) -> dict[str, Condition]:
-    """Conditions stated by the task's space, or else shown by its trials and by history's."""
-    if task.space.conditions:
-        return dict(task.space.conditions)
-    finished = [trial.configuration for trial in task.trials if trial.value is not None]
-    shown = _cached(
-        _shown_conditions,
-        tuple(id(past) for past in history),
-        lambda: (
-            infer_conditions(
-                [past.space for past in history],
-                [[trial.configuration for trial in past.trials] for past in history],
-            ),
-            list(history),
-        ),
-    )[0]
-    own = infer_conditions([task.space], [finished])
-    # What the task's own trials contradict is dropped.
-    kept = {
-        name: condition
-        for name, condition in shown.items()
-        if name not in own and all(_agrees(name, condition, row) for row in finished)
-    }
-    return {**kept, **own}
-
-
-def _with_unreached(
-    task: Task, history: Sequence[Task], conditions: Mapping[str, Condition]
-) -> Space:
-    """The task's space and what its trials have had no occasion to ask for.
-
-    A define-by-run study that has only tried Adam does not know that SGD has a momentum;
-    history does, and where the study's trials never met the condition, it is believed.
-    """
-    rows = [trial.configuration for trial in task.trials]
-    known = {name: d for past in history for name, d in past.space.distributions.items()}
-    unreached = {
-        name: known[name]
-        for name, condition in conditions.items()
-        if name not in task.space
-        and condition.parent in task.space
-        and not any(
-            condition.admits(row[condition.parent]) for row in rows if condition.parent in row
-        )
-    }
-    if not unreached:
-        return task.space
-    return Space({**task.space.distributions, **unreached}, task.space.conditions)
-
-
-def _agrees(name: str, condition: Condition, configuration: Configuration) -> bool:
-    if condition.parent not in configuration:
-        return name not in configuration
-    return (name in configuration) == condition.admits(configuration[condition.parent])
-
-
-# ---- the present ---------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class _Study:
-    """The task so far in arrays.
-
-    Attributes:
-        space: With conditions.
-        points: n x d observed trials.
-        values: n; a failed trial counts as the worst one seen.
-        running: m x d.
-        tried: Every configuration that must not be repeated.
-    """
-
-    space: Space
-    points: Array
-    values: Array
-    running: Array
-    tried: frozenset[bytes]
-
-    @property
-    def best(self) -> Array:
-        """N x d, the best trials first."""
-        return self.points[np.argsort(-self.values, kind="stable")]
-
-
-def _study(task: Task, space: Space) -> _Study:
-    observed, failed = task.observed, task.failed
-    values = [float(trial.value) for trial in observed if trial.value is not None]
-    if values:
-        # What failed is as bad as the worst that did not: the model learns to stay away.
-        observed, values = [*observed, *failed], values + [min(values)] * len(failed)
-    points = _points(space, observed)
-    running = _points(space, task.running)
-    tried = np.concatenate([points, running, _points(space, failed)])
-    return _Study(
-        space, points, np.asarray(values, dtype=float), running, frozenset(map(_key, tried))
-    )
-
-
-def _points(space: Space, trials: Sequence[Trial]) -> Array:
-    return space.snap(space.encode([trial.configuration for trial in trials]))
-
-
-def _key(point: Array) -> bytes:
-    return np.nan_to_num(point, nan=-1.0).round(9).tobytes()
 
 
 # ---- three ways to decide ------------------------------------------------------------------
@@ -313,7 +92,7 @@ def _space_filling_trials(space: Space) -> int:
     return int(np.clip(2 + len(space) // 2, 4, 8))
 
 
-def _fill_space(study: _Study, count: int, rng: np.random.Generator) -> Decision:
+def _fill_space(study: Study, count: int, rng: np.random.Generator) -> Decision:
     """Configurations far from all others."""
     points = (
         study.points if not len(study.running) else np.concatenate([study.points, study.running])
@@ -330,7 +109,7 @@ def _fill_space(study: _Study, count: int, rng: np.random.Generator) -> Decision
 
 
 def _spread(
-    study: _Study, chosen: Sequence[Array], count: int, rng: np.random.Generator
+    study: Study, chosen: Sequence[Array], count: int, rng: np.random.Generator
 ) -> list[Array]:
     """The chosen points, and as many far from them and from all tried as make up the count."""
     chosen = list(chosen)
@@ -355,9 +134,9 @@ def _farthest(space: Space, points: Array, rng: np.random.Generator) -> Array:
     return space.activate(space.snap(candidates[:1]))[0]
 
 
-def _from_portfolio(study: _Study, past: _Past, count: int, rng: np.random.Generator) -> Decision:
+def _from_portfolio(study: Study, past: Past, count: int, rng: np.random.Generator) -> Decision:
     """What did best over the past tasks, in the portfolio's order."""
-    fresh = [point for point in past.portfolio if _key(point) not in study.tried][:count]
+    fresh = [point for point in past.portfolio if key_of(point) not in study.tried][:count]
     fresh = _spread(study, fresh, count, rng)
     return Decision(
         configurations=tuple(study.space.decode(np.stack(fresh))),
@@ -369,7 +148,7 @@ def _from_portfolio(study: _Study, past: _Past, count: int, rng: np.random.Gener
 
 
 def _from_surrogate(
-    study: _Study, past: _Past, count: int, rng: np.random.Generator, switches: Switches
+    study: Study, past: Past, count: int, rng: np.random.Generator, switches: Switches
 ) -> Decision:
     """What the surrogate expects the largest improvement from."""
     surrogate = _surrogate(study, past, switches)
@@ -386,7 +165,7 @@ def _from_surrogate(
             past.candidates,
             rng,
         )
-        tried = study.tried | {_key(point) for point in chosen}
+        tried = study.tried | {key_of(point) for point in chosen}
         chosen.append(_first_fresh(points, tried, study, rng))
     mean, deviation = surrogate.predict(study.space.features(chosen[0][None]))
     transferred = surrogate.transferred
@@ -402,7 +181,7 @@ def _from_surrogate(
     )
 
 
-def _surrogate(study: _Study, past: _Past, switches: Switches) -> Surrogate:
+def _surrogate(study: Study, past: Past, switches: Switches) -> Surrogate:
     owner = study.space.feature_owner
     X = study.space.features(study.points)
     models = past.models if switches.transfer else None
@@ -424,7 +203,8 @@ def _fitted(
     count = _scheduled(len(values))
     X, values = X[:count], values[:count]
     key = (id(models), X.tobytes(), values.tobytes(), X.shape)
-    return _cached(_fits, key, lambda: (fit_parameters(X, values, owner, models, rho), models))[0]
+    # The models are kept beside the fit: their id stays theirs.
+    return _fits.get(key, lambda: (fit_parameters(X, values, owner, models, rho), models))[0]
 
 
 def _scheduled(count: int) -> int:
@@ -437,7 +217,7 @@ def _scheduled(count: int) -> int:
     return scheduled
 
 
-def _box(study: _Study, past: _Past, surrogate: Surrogate, switches: Switches) -> Box:
+def _box(study: Study, past: Past, surrogate: Surrogate, switches: Switches) -> Box:
     trusted = surrogate.trust is not None and surrogate.trust >= SHRINK_TRUST
     if not switches.shrink or not past.tasks or not trusted:
         return Box.full(study.space)
@@ -449,24 +229,24 @@ def _box(study: _Study, past: _Past, surrogate: Surrogate, switches: Switches) -
 
 
 def _first_fresh(
-    points: Array, tried: set[bytes] | frozenset[bytes], study: _Study, rng: np.random.Generator
+    points: Array, tried: set[bytes] | frozenset[bytes], study: Study, rng: np.random.Generator
 ) -> Array:
     """The first point not tried before; near the first one where all were."""
     for point in points:
-        if _key(point) not in tried:
+        if key_of(point) not in tried:
             return point
     space = study.space
     start = np.where(np.isnan(points[0]), 0.5, points[0])
     for scale in np.geomspace(0.05, 1.0, 20):
         moved = start + scale * rng.standard_normal(len(space))
         point = space.activate(space.snap(moved[None]))[0]
-        if _key(point) not in tried:
+        if key_of(point) not in tried:
             return point
     # A small discrete space can be used up: repeat the best.
     return points[0]
 
 
-def _heaviest(past: _Past, weights: Array) -> tuple[tuple[str, float], ...]:
+def _heaviest(past: Past, weights: Array) -> tuple[tuple[str, float], ...]:
     """Names and shares of the past tasks that carry most weight, by its absolute amount."""
     total = float(np.abs(weights).sum())
     if not total:
@@ -475,25 +255,4 @@ def _heaviest(past: _Past, weights: Array) -> tuple[tuple[str, float], ...]:
     return tuple((past.tasks[i].name, float(weights[i]) / total) for i in order)
 
 
-# ---- caches --------------------------------------------------------------------------------
-
-_T = TypeVar("_T")
-_pasts: OrderedDict[Hashable, Any] = OrderedDict()
-_fits: OrderedDict[Hashable, Any] = OrderedDict()
-_shown_conditions: OrderedDict[Hashable, Any] = OrderedDict()
-CACHE_SIZE = 16
-
-
-def _cached(cache: OrderedDict[Hashable, Any], key: Hashable, make: Callable[[], _T]) -> _T:
-    """The cached value, made if absent; the longest unused one gives way.
-
-    Threads may make a value twice; both are the same.
-    """
-    if key in cache:
-        value = cache.pop(key)
-    else:
-        value = make()
-        while len(cache) >= CACHE_SIZE:
-            cache.popitem(last=False)
-    cache[key] = value
-    return value
+_fits: Cache[tuple[Fitted, PastModels | None]] = Cache(16)
