@@ -85,7 +85,7 @@ def main() -> None:
     print(table(runs, means))
     print("\n" + verdict(means))
     print("\nWhat MetaSampler says of its first suggestion:\n")
-    print(textwrap.indent(next(run.first for run in runs if run.first), "    "))
+    print(indented(next(run.first for run in runs if run.first)))
     plot(runs, means, arguments.dataset, arguments.plot)
     print(f"\nCurves: {arguments.plot}")
 
@@ -215,6 +215,12 @@ def number_text(value: float, lowest: float) -> str:
     return f"{value:>8.4f}{'*' if value == lowest else ' '}"
 
 
+def indented(paragraph: str) -> str:
+    """A paragraph in lines of a terminal's width."""
+    margin = "    "
+    return textwrap.fill(paragraph, 88, initial_indent=margin, subsequent_indent=margin)
+
+
 def verdict(means: dict[str, np.ndarray]) -> str:
     """Who came out ahead, and how soon the others' result was reached; whoever it is."""
     ranking = sorted(METHODS, key=lambda method: means[method][-1])
@@ -222,7 +228,7 @@ def verdict(means: dict[str, np.ndarray]) -> str:
     lines = [f"Best after {trials} trials: {winner}."]
     for method in ranking[1:]:
         reached = int(np.argmax(means[winner] <= means[method][-1])) + 1
-        lines.append(f"It reached in {reached} trials what {method} reached in {trials}.")
+        lines.append(f"By trial {reached} it had reached what {method} reached in {trials}.")
     lines.append("A few seeds on one data set are an example, not evidence: see benchmarks/.")
     return "\n".join(lines)
 
