@@ -26,6 +26,12 @@ __all__ = ["Switches", "expected_space", "suggest"]
 
 # Trials from the portfolio before the surrogate is asked. It needs one to adapt.
 PORTFOLIO_TRIALS = 1
+# Trials without improvement before one audits history, how often in a row, and until when.
+AUDIT_AFTER = 4
+AUDITS = 2
+AUDITED = 15
+# Below this trust history needs no more audits: it decides little.
+AUDIT_TRUST = 0.2
 # Below this trust the space is not shrunk.
 SHRINK_TRUST = 0.5
 # Hyperparameters are fitted anew when a study has grown by this factor.
@@ -147,11 +153,40 @@ def _from_portfolio(study: Study, past: Past, count: int, rng: np.random.Generat
     )
 
 
+def _is_stuck(study: Study) -> bool:
+    """Whether the next trial should audit history instead of following it.
+
+    Good history and misleading history look alike from within a plateau: where all trials are
+    equally good, or equally bad, both models predict them well. One trial far from all others
+    tells the two apart, and costs least while nothing else improves: so it comes when the best
+    value has stood for AUDIT_AFTER trials, and again after as many more, AUDITS times in all.
+    """
+    count = len(study.values)
+    standing = count - 1 - int(np.argmax(study.values))
+    return (
+        0 < standing <= AUDITS * AUDIT_AFTER and standing % AUDIT_AFTER == 0 and count <= AUDITED
+    )
+
+
+def _audit(study: Study, trust: float | None, count: int, rng: np.random.Generator) -> Decision:
+    """A configuration far from all tried, to see whether history is right about it."""
+    return Decision(
+        configurations=tuple(study.space.decode(np.stack(_spread(study, [], count, rng)))),
+        source=Source.SPACE_FILLING,
+        reason="The best value has not improved for some trials: a configuration far from those "
+        "tried, to test what history says.",
+        trust=trust,
+    )
+
+
 def _from_surrogate(
     study: Study, past: Past, count: int, rng: np.random.Generator, switches: Switches
 ) -> Decision:
     """What the surrogate expects the largest improvement from."""
     surrogate = _surrogate(study, past, switches)
+    trusted = surrogate.trust is not None and surrogate.trust >= AUDIT_TRUST
+    if switches.trust and trusted and _is_stuck(study):
+        return _audit(study, surrogate.trust, count, rng)
     box = _box(study, past, surrogate, switches)
     chosen: list[Array] = []
     for _ in range(count):

@@ -96,9 +96,11 @@ class ClosedFormGP(Model):
         self.factor = _cholesky(gram)
         residual = scores - mean
         self.alpha = cho_solve((self.factor, True), residual, check_finite=False)
-        self.log_evidence = -0.5 * (
-            float(residual @ self.alpha) + len(X) * math.log(2.0 * math.pi)
-        ) - float(np.log(np.diag(self.factor)).sum())
+        # Of each score given the ones before it; the chain rule reads them off the factor.
+        surprise = solve_triangular(self.factor, residual, lower=True, check_finite=False)
+        self.log_densities = -0.5 * (surprise**2 + math.log(2.0 * math.pi)) - np.log(
+            np.diag(self.factor)
+        )
         self._predictions = predictions
         self._tensors = tuple(
             torch.as_tensor(array, dtype=torch.float64)
@@ -201,6 +203,11 @@ class ClosedFormGP(Model):
         """The largest posterior mean at an observed point: the best score, less its noise."""
         with torch.no_grad():
             return float(self.mean_and_variance(torch.as_tensor(self.X))[0].max())
+
+    @property
+    def log_evidence(self) -> float:
+        """Logarithm of the marginal likelihood of the scores."""
+        return float(self.log_densities.sum())
 
     @cached_property
     def task_weights(self) -> Array:

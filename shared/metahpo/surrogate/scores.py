@@ -47,11 +47,10 @@ class Warp(NamedTuple):
         below = COMPRESSION * np.expm1(np.maximum(-scores, 0.0) / COMPRESSION)
         return self.centre + self.unit * np.where(scores < 0.0, -below, scores)
 
-    def log_density(self, values: Array) -> float:
-        """Logarithm of d scores / d values, summed: carries evidences back to values."""
+    def log_slopes(self, values: Array) -> Array:
+        """N logarithms of d scores / d values: they carry densities back to values."""
         z = (values - self.centre) / self.unit
-        compressed = float(np.log1p(np.maximum(-z, 0.0) / COMPRESSION).sum())
-        return -len(values) * math.log(self.unit) - compressed
+        return -np.log1p(np.maximum(-z, 0.0) / COMPRESSION) - math.log(self.unit)
 
 
 def own_warp(values: Array) -> Warp:

@@ -35,6 +35,9 @@ from metahpo.surrogate.scores import Warp, own_warp
 TARGET_ONLY_FROM = 4
 # Log odds for the transferred model before any evidence.
 PRIOR_LOG_ODDS = 2.0
+# What one trial can add to the log odds or take from them: a Gaussian density makes too much of
+# one surprise.
+MOST_PER_TRIAL = 3.0
 # A component of less weight is left out: it costs time and changes nothing.
 NEGLIGIBLE = 0.002
 
@@ -47,13 +50,13 @@ class Component:
         weight: In [0, 1]; the weights sum to 1.
         model: Predicts scores.
         warp: Values to its scores.
-        log_evidence: Of the observed values.
+        log_densities: n, of each observed value given the ones before it.
     """
 
     weight: float
     model: ClosedFormGP
     warp: Warp
-    log_evidence: float
+    log_densities: Array
 
     @property
     def transferred(self) -> bool:
@@ -166,14 +169,25 @@ def build(
     if len(candidates) == 1:
         component = candidates[0]
         return Surrogate((component,), 1.0 if component.transferred else None)
-    log_odds = PRIOR_LOG_ODDS + candidates[0].log_evidence - candidates[1].log_evidence
-    trust = 1.0 / (1.0 + math.exp(-max(min(log_odds, 50.0), -50.0)))
+    trust = _trust(candidates[0].log_densities, candidates[1].log_densities)
     weighed = [
         replace(component, weight=weight)
         for component, weight in zip(candidates, (trust, 1.0 - trust), strict=True)
         if weight > NEGLIGIBLE
     ]
     return Surrogate(tuple(sorted(weighed, key=lambda c: -c.weight)), trust)
+
+
+def _trust(transferred: Array, target_only: Array) -> float:
+    """Posterior probability of the transferred model, which no single trial may decide.
+
+    Args:
+        transferred: n log predictive densities.
+        target_only: n. The first trial is left out: neither model predicted it.
+    """
+    advantage = np.clip(transferred - target_only, -MOST_PER_TRIAL, MOST_PER_TRIAL)[1:]
+    log_odds = PRIOR_LOG_ODDS + float(advantage.sum())
+    return 1.0 / (1.0 + math.exp(-np.clip(log_odds, -50.0, 50.0)))
 
 
 def _target_only(
@@ -187,7 +201,7 @@ def _target_only(
         CONSTANT_VARIANCE,
     )
     model = ClosedFormGP(X, warp.scores(values), kernel)
-    return Component(1.0, model, warp, model.log_evidence + warp.log_density(values))
+    return Component(1.0, model, warp, model.log_densities + warp.log_slopes(values))
 
 
 def _transferred(
@@ -197,7 +211,7 @@ def _transferred(
     kernel = Kernel(past.lengthscales, parameters.signal, parameters.noise, OFFSET_VARIANCE)
     prior = Prior(past, rho, parameters.kappa)
     model = ClosedFormGP(X, warp.scores(values), kernel, prior)
-    return Component(1.0, model, warp, model.log_evidence + warp.log_density(values))
+    return Component(1.0, model, warp, model.log_densities + warp.log_slopes(values))
 
 
 # ---- fitting the transferred model ---------------------------------------------------------
@@ -252,7 +266,7 @@ class _Evidence:
         residual = warp.scores(self.values) - self.mean
         white = solve_triangular(factor, residual, lower=True, check_finite=False)
         evidence = -0.5 * float(white @ white) - float(np.log(np.diag(factor)).sum())
-        return self._penalty(theta) - evidence - warp.log_density(self.values)
+        return self._penalty(theta) - evidence - float(warp.log_slopes(self.values).sum())
 
     def _penalty(self, theta: Array) -> float:
         penalty = sum(
