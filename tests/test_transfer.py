@@ -104,6 +104,17 @@ def test_the_fit_of_few_trials_serves_for_more():
     assert predictions(later, X) == pytest.approx(function(X), abs=0.1)
 
 
+@pytest.mark.parametrize(("rho", "at"), [([0.98, 0.02], 0.1), ([0.02, 0.98], 0.9)])
+def test_relevance_decides_before_there_is_evidence(rho, at):
+    rng = np.random.default_rng(0)
+    bowls = [bowl(np.array([0.1, 0.1])), bowl(np.array([0.9, 0.9]))]
+    past = PastModels([past_task(function, rng) for function in bowls], SPACE)
+    X, values, rho = np.array([[0.5, 0.5]]), np.array([0.0]), np.array(rho)
+    model = build(X, values, OWNER, past, rho, fit_parameters(X, values, OWNER, past, rho))
+    new = rng.random((100, 2))
+    assert new[np.argmax(predictions(model, new))] == pytest.approx(at, abs=0.25)
+
+
 # ---- the mixture ---------------------------------------------------------------------------
 
 
