@@ -71,7 +71,7 @@ def ask_and_tell(study: optuna.Study, problem: Problem) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--past", type=int, default=100, help="past tasks")
     parser.add_argument("--trials", type=int, default=100, help="trials the study has")
     parser.add_argument("--repeats", type=int, default=15, help="suggestions timed")
