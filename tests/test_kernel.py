@@ -139,9 +139,6 @@ def test_fit_recognises_noise_in_repeated_configurations():
     assert fitted.noise > 0.3
 
 
-@pytest.mark.xfail(
-    strict=True, reason="kernel.py, fit: its one start, at the prior's little noise, gets stuck"
-)
 @pytest.mark.parametrize("seed", range(3))
 def test_fit_recognises_noise_around_a_smooth_function(seed):
     rng = np.random.default_rng(seed)

@@ -248,14 +248,9 @@ def smallest_gap(configurations) -> float:
     return gaps[np.triu_indices(len(points), 1)].min()
 
 
-REPEATED = pytest.mark.xfail(
-    strict=True,
-    reason="acquisition.py, MixtureLogEI: the incumbent leaves out what is believed, so that"
-    " a running trial that is expected to improve is suggested again",
-)
 situations = pytest.mark.parametrize(
     ("n", "with_history"),
-    [(0, False), (0, True), (6, False), pytest.param(6, True, marks=REPEATED)],
+    [(0, False), (0, True), (6, False), (6, True)],
 )
 
 
@@ -310,7 +305,6 @@ def test_values_that_are_none(bad, with_history):
     assert_sound(suggest(some, history), PLANE, history)
 
 
-@pytest.mark.xfail(strict=True, reason="policy.py, _fill_space: ignores study.tried")
 def test_what_always_failed_is_not_tried_again():
     space = Space({"c": CategoricalDistribution(["a", "b", "c"])})
     task = Task("present", space, (trial({"c": "a"}, None),) * 3)
@@ -330,9 +324,6 @@ def test_a_discrete_space_that_is_used_up(with_history):
     assert_sound(suggest(task, history, count=3), space, history, 3)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="acquisition.py, maximise: starts repeat, so that none of them is fresh"
-)
 def test_nothing_is_repeated_before_all_is_tried():
     space = Space({f"b{i}": CategoricalDistribution([0, 1]) for i in range(3)})
     for seed in range(6):
@@ -384,7 +375,6 @@ def test_history_knows_what_the_study_has_not_reached():
     assert_sound(decision, reached, history, 3)
 
 
-@pytest.mark.xfail(strict=True, reason="history.py, _shown_conditions: trials that failed count")
 def test_a_trial_that_failed_half_way_shows_no_condition():
     stated = Space(MIXED.distributions)
     failed = trial({"lr": 0.1, "layers": 2, "optimizer": "sgd"}, None)
@@ -393,7 +383,6 @@ def test_a_trial_that_failed_half_way_shows_no_condition():
     assert_sound(decision, MIXED, [past], 10)
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="space.py, Condition.admits: None >= 2")
 def test_a_parent_with_choices_of_all_types():
     space = Space({"k": CategoricalDistribution([None, 1, 2]), "x": UNIT})
     trials = [trial({"k": 1}, 1.0), trial({"k": 2, "x": 0.3}, 2.0)] * 3

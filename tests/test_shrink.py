@@ -76,7 +76,6 @@ def test_choices_are_pruned():
     assert not box.allows(1, 3)
 
 
-@pytest.mark.xfail(strict=True, reason="shrink.py, _frequent: no choice of many has CHOICE_SHARE")
 def test_of_many_choices_some_are_left():
     space = Space({"c": CategoricalDistribution(range(60))})
     tasks = [

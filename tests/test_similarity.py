@@ -55,10 +55,7 @@ def test_a_task_without_metafeatures_is_not_judged():
     [
         2.0,
         0.1,
-        pytest.param(
-            123456789.1,
-            marks=pytest.mark.xfail(strict=True, reason="metafeatures.py: spread is not relative"),
-        ),
+        123456789.1,
     ],
 )
 def test_what_is_the_same_everywhere_says_nothing(constant):

@@ -70,17 +70,15 @@ class MixtureLogEI(AcquisitionFunction):
     improvement for Bayesian optimization") in scores, times its unit.
 
     Args:
-        surrogate: One or two weighted models.
-        believed: The same with running trials believed; the incumbents come from
-            ``surrogate``, the predictions from here.
+        surrogate: One or two weighted models. Where running trials are believed, they count
+            among what is to be improved on, lest they be suggested again.
     """
 
-    def __init__(self, surrogate: Surrogate, believed: Surrogate | None = None) -> None:
-        predicting = believed or surrogate
-        super().__init__(predicting.components[0].model)
+    def __init__(self, surrogate: Surrogate) -> None:
+        super().__init__(surrogate.components[0].model)
         self._parts = [
-            ClosedFormLogEI(now.model, best_f=before.model.incumbent)
-            for now, before in zip(predicting.components, surrogate.components, strict=True)
+            ClosedFormLogEI(c.model, best_f=torch.tensor(c.model.incumbent, dtype=torch.float64))
+            for c in surrogate.components
         ]
         self._logs = [float(np.log(c.weight * c.warp.unit)) for c in surrogate.components]
 
@@ -128,9 +126,8 @@ def maximise(
         ]
     )
     pool = _canonical(space, pool)
-    values = _evaluate(acquisition, space, pool)
-    order = np.argsort(-values, kind="stable")[: effort.starts]
-    points, values = pool[order], values[order]
+    points, values = _merge(acquisition, space, pool[:0], np.empty(0), pool)
+    points, values = points[: effort.starts], values[: effort.starts]
     for _ in range(effort.turns):
         climbed = _climb(acquisition, space, box, points, effort.iterations)
         changed = _single_changes(space, box, climbed)

@@ -142,7 +142,8 @@ def _conditions(task: Task, history: Sequence[Task]) -> dict[str, Condition]:
 
 def _shown_conditions(history: Sequence[Task]) -> dict[str, Condition]:
     spaces = [task.space for task in history]
-    rows = [[trial.configuration for trial in task.trials] for task in history]
+    # A trial that failed may have ended before it asked for all.
+    rows = [[t.configuration for t in task.trials if t.value is not None] for task in history]
     return _shown.get(_identity(history), lambda: (infer_conditions(spaces, rows), list(history)))[
         0
     ]

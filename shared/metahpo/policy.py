@@ -100,17 +100,10 @@ def _space_filling_trials(space: Space) -> int:
 
 def _fill_space(study: Study, count: int, rng: np.random.Generator) -> Decision:
     """Configurations far from all others."""
-    points = (
-        study.points if not len(study.running) else np.concatenate([study.points, study.running])
-    )
-    chosen: list[Array] = []
-    for _ in range(count):
-        point = _farthest(study.space, np.concatenate([points, *[p[None] for p in chosen]]), rng)
-        chosen.append(point)
     return Decision(
-        configurations=tuple(study.space.decode(np.stack(chosen))),
+        configurations=tuple(study.space.decode(np.stack(_spread(study, [], count, rng)))),
         source=Source.SPACE_FILLING,
-        reason="No history and few trials yet: a configuration far from those tried.",
+        reason="Few trials yet and no history to follow: a configuration far from those tried.",
     )
 
 
@@ -120,7 +113,7 @@ def _spread(
     """The chosen points, and as many far from them and from all tried as make up the count."""
     chosen = list(chosen)
     while len(chosen) < count:
-        taken = np.concatenate([study.points, study.running, *[point[None] for point in chosen]])
+        taken = np.concatenate([study.taken, *[point[None] for point in chosen]])
         chosen.append(_farthest(study.space, taken, rng))
     return chosen
 
@@ -131,13 +124,15 @@ SPREAD_CANDIDATES = 64
 
 def _farthest(space: Space, points: Array, rng: np.random.Generator) -> Array:
     """One point; distances wrap around, so that corners are not preferred."""
-    candidates = rng.random((SPREAD_CANDIDATES, len(space)))
+    candidates = space.snap(rng.random((SPREAD_CANDIDATES, len(space))))
     if len(points):
         placed = np.where(np.isnan(points), 0.5, points)
         gaps = np.abs(candidates[:, None, :] - placed[None, :, :])
-        distances = np.minimum(gaps, 1.0 - gaps)
+        # Choices have no order: any two are as far apart as two numbers can be.
+        choices = np.asarray(space.is_categorical)
+        distances = np.where(choices, 0.5 * (gaps > 0), np.minimum(gaps, 1.0 - gaps))
         candidates = candidates[[np.argmax((distances**2).sum(-1).min(axis=1))]]
-    return space.activate(space.snap(candidates[:1]))[0]
+    return space.activate(candidates[:1])[0]
 
 
 def _from_portfolio(study: Study, past: Past, count: int, rng: np.random.Generator) -> Decision:
@@ -147,7 +142,7 @@ def _from_portfolio(study: Study, past: Past, count: int, rng: np.random.Generat
     return Decision(
         configurations=tuple(study.space.decode(np.stack(fresh))),
         source=Source.PORTFOLIO,
-        reason=f"Did best, on average, over {len(past.tasks)} past tasks.",
+        reason=f"Among what did best, on average, over {len(past.tasks)} past tasks.",
         past_tasks=_heaviest(past, past.relevance),
         trust=1.0,
     )
@@ -168,10 +163,10 @@ def _is_stuck(study: Study) -> bool:
     )
 
 
-def _audit(study: Study, trust: float | None, count: int, rng: np.random.Generator) -> Decision:
+def _audit(study: Study, trust: float | None, rng: np.random.Generator) -> Decision:
     """A configuration far from all tried, to see whether history is right about it."""
     return Decision(
-        configurations=tuple(study.space.decode(np.stack(_spread(study, [], count, rng)))),
+        configurations=tuple(study.space.decode(np.stack(_spread(study, [], 1, rng)))),
         source=Source.SPACE_FILLING,
         reason="The best value has not improved for some trials: a configuration far from those "
         "tried, to test what history says.",
@@ -185,15 +180,15 @@ def _from_surrogate(
     """What the surrogate expects the largest improvement from."""
     surrogate = _surrogate(study, past, switches)
     trusted = surrogate.trust is not None and surrogate.trust >= AUDIT_TRUST
-    if switches.trust and trusted and _is_stuck(study):
-        return _audit(study, surrogate.trust, count, rng)
+    if switches.trust and trusted and count == 1 and _is_stuck(study):
+        return _audit(study, surrogate.trust, rng)
     box = _box(study, past, surrogate, switches)
     chosen: list[Array] = []
     for _ in range(count):
         waiting = np.concatenate([study.running, *[point[None] for point in chosen]])
         believed = surrogate.believing(study.space.features(waiting))
         points = maximise(
-            MixtureLogEI(surrogate, believed),
+            MixtureLogEI(believed),
             study.space,
             box,
             study.best,
@@ -237,7 +232,7 @@ def _fitted(
     """
     count = _scheduled(len(values))
     X, values = X[:count], values[:count]
-    key = (id(models), X.tobytes(), values.tobytes(), X.shape)
+    key = (id(models), owner, rho.tobytes(), X.tobytes(), values.tobytes())
     # The models are kept beside the fit: their id stays theirs.
     return _fits.get(key, lambda: (fit_parameters(X, values, owner, models, rho), models))[0]
 
@@ -246,9 +241,7 @@ def _scheduled(count: int) -> int:
     """The largest number of the refitting schedule that is at most ``count``."""
     scheduled = min(count, REFIT_ALWAYS_UNTIL)
     while (following := int(np.ceil(scheduled * REFIT_GROWTH))) <= count:
-        scheduled = max(following, scheduled + 1)
-        if scheduled >= count:
-            return count
+        scheduled = following
     return scheduled
 
 

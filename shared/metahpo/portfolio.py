@@ -11,9 +11,9 @@ def greedy_portfolio(scores: Array, weights: Array, size: int) -> list[int]:
     """Candidates chosen one by one for the best mean, over tasks, of the best score so far.
 
     The first is the best on average; each next one covers the tasks that the earlier ones
-    serve badly. The objective is submodular, so that the greedy choice is within 1 - 1/e of
-    the best portfolio of its size (Wistuba et al. 2015, "Sequential model-free hyperparameter
-    tuning").
+    serve badly. The objective is submodular, so that, for scores that are not negative, the
+    greedy choice is within 1 - 1/e of the best portfolio of its size (Wistuba et al. 2015,
+    "Sequential model-free hyperparameter tuning").
 
     Args:
         scores: n x t, of n candidates on t past tasks, on comparable scales.

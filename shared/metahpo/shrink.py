@@ -1,8 +1,8 @@
 """Search-space pruning: the part of the space where past tasks had their best trials.
 
 The idea of Perrone et al. 2019, "Learning search spaces for Bayesian optimization", with
-weighted quantiles instead of the hull, so that one odd task does not undo it, and with a way
-back: the box opens where the present task's best trials press against its edge.
+weighted quantiles instead of the hull, so that an odd task among many does not undo it, and with
+a way back: the box opens where the present task's best trials press against its edge.
 """
 
 from __future__ import annotations
@@ -161,4 +161,5 @@ def _weighted_quantiles(positions: Array, mass: Array) -> tuple[float, float]:
 def _frequent(positions: Array, mass: Array, levels: int) -> NDArray[np.bool_]:
     indices = np.minimum((positions * levels).astype(int), levels - 1)
     shares = np.bincount(indices, weights=mass, minlength=levels) / mass.sum()
-    return shares >= CHOICE_SHARE
+    # Of many choices the most frequent one must stay, however little it has.
+    return shares >= min(CHOICE_SHARE, 0.5 / levels)

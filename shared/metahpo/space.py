@@ -68,7 +68,9 @@ class Condition:
 
     def admits(self, value: Any) -> bool:
         """Whether the parent's ``value`` makes the hyperparameter active."""
-        return value >= self.at_least if self.at_least is not None else value in self.choices
+        if self.at_least is not None:
+            return _is_number(value) and value >= self.at_least
+        return value in self.choices
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from metahpo.space import Array, Space
-from metahpo.task import Task, Trial
+from metahpo.task import Task, Trial, TrialState
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,18 +21,23 @@ class Study:
         points: n x d observed trials.
         values: n; a failed trial counts as the worst one seen.
         running: m x d.
-        tried: Every configuration that must not be repeated.
+        taken: k x d, all finished and running trials.
     """
 
     space: Space
     points: Array
     values: Array
     running: Array
-    tried: frozenset[bytes]
+    taken: Array
+
+    @cached_property
+    def tried(self) -> frozenset[bytes]:
+        """Keys of the configurations that must not be repeated."""
+        return frozenset(map(key_of, self.taken))
 
     @property
     def best(self) -> Array:
-        """N x d, the best trials first."""
+        """The trials in ``points``, the best first."""
         return self.points[np.argsort(-self.values, kind="stable")]
 
 
@@ -42,16 +48,18 @@ def study_arrays(task: Task, space: Space) -> Study:
         task: The task so far.
         space: Its space with conditions.
     """
-    observed, failed = task.observed, task.failed
-    values = [float(trial.value) for trial in observed if trial.value is not None]
-    if values:
-        # What failed is as bad as the worst that did not: the model learns to stay away.
-        observed, values = [*observed, *failed], values + [min(values)] * len(failed)
-    points = _points(space, observed)
-    running = _points(space, task.running)
-    tried = np.concatenate([points, running, _points(space, failed)])
+    finished = [trial for trial in task.trials if trial.state is not TrialState.RUNNING]
+    seen = [float(t.value) for t in finished if t.observed and t.value is not None]
+    taken = _points(space, [*finished, *task.running])
+    told = finished if seen else []
+    # What failed is as bad as the worst that did not: the model learns to stay away.
+    values = [float(t.value) if t.observed and t.value is not None else min(seen) for t in told]
     return Study(
-        space, points, np.asarray(values, dtype=float), running, frozenset(map(key_of, tried))
+        space,
+        points=_points(space, told),
+        values=np.asarray(values, dtype=float),
+        running=_points(space, task.running),
+        taken=taken,
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from metahpo.space import Array
 
-# A past task at the median distance counts exp(-1/2) as much as one at distance 0.
+# A meta-feature that varies less, relative to its size, is constant up to rounding.
 MINIMUM_SPREAD = 1e-12
 
 
@@ -19,7 +19,7 @@ def metafeature_weights(
 
     Each meta-feature is standardised over the past tasks; distances are means over the
     meta-features that both sides have, so that a missing one says nothing. The bandwidth is
-    the median distance.
+    the median distance: a task there counts exp(-1/2) as much as one at distance 0.
 
     Args:
         present: The present task's meta-features.
@@ -37,7 +37,7 @@ def metafeature_weights(
     count = np.maximum(known.sum(axis=0), 1)
     mean = np.where(known, table, 0.0).sum(axis=0) / count
     spread = np.sqrt(np.where(known, (table - mean) ** 2, 0.0).sum(axis=0) / count)
-    telling = spread > MINIMUM_SPREAD
+    telling = spread > MINIMUM_SPREAD * np.maximum(1.0, np.abs(mean))
     squares = np.where(known, (table - own) ** 2, 0.0)[:, telling] / spread[telling] ** 2
     compared = known[:, telling].sum(axis=1)
     weights = np.ones(len(past))

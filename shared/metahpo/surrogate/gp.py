@@ -7,10 +7,10 @@ for a prior:
     g ~ GP(0, signal * Matern-5/2)            c ~ N(0, constant)
 
 F_i(x) is what past task i predicts at x. With equal rho the prior mean is the past tasks' mean
-and, at kappa = 1, the prior covariance is their empirical covariance: the present task is one
-more draw from the population that the past ones came from (as in HyperBO, Wang et al. 2024,
-"Pre-trained Gaussian processes for Bayesian optimization", Section 4). Conditioning on a few
-trials tells which past tasks the present one resembles; g learns what none of them knows.
+and, at kappa = 1, the prior covariance is their empirical second moment: the present task is
+much like one more draw from the population that the past ones came from (the idea of HyperBO,
+Wang et al. 2024, "Pre-trained Gaussian processes for Bayesian optimization"). Conditioning on a
+few trials tells which past tasks the present one resembles; g learns what none of them knows.
 Integrating out w and c leaves a Gaussian process, so that everything is exact.
 
 Notation: see ``metahpo.space``; t past tasks.

@@ -24,7 +24,7 @@ from torch.autograd.function import once_differentiable
 from metahpo.space import Array
 
 SQRT5 = math.sqrt(5.0)
-# Added to the diagonal, relative to it: what float64 needs for repeated configurations.
+# Added to the diagonal: what float64 needs for repeated configurations.
 JITTER = 1e-8
 
 
@@ -60,7 +60,7 @@ def matern52(a: Array, b: Array, lengthscales: Array) -> Array:
 
 
 class _Matern52(torch.autograd.Function):
-    """The same for tensors, differentiable once in the first argument.
+    """The same for tensors, differentiable once.
 
     Written out for two reasons: the square root has no gradient where points coincide although
     the kernel has one, and a few large operations cost less than many small ones.
@@ -80,15 +80,19 @@ class _Matern52(torch.autograd.Function):
     @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, *gradients: Tensor
-    ) -> tuple[Tensor, None]:
+    ) -> tuple[Tensor, Tensor | None]:
         a, b, slope = ctx.saved_tensors
         # d k / d r^2 = -5/6 (1 + sqrt(5) r) exp(-sqrt(5) r), and d r^2 / d a = 2 (a - b)
         weights = gradients[0] * slope
-        return (a * weights.sum(-1, keepdim=True) - weights @ b) * (-5.0 / 3.0), None
+        in_a = (a * weights.sum(-1, keepdim=True) - weights @ b) * (-5.0 / 3.0)
+        if not ctx.needs_input_grad[1]:
+            return in_a, None
+        in_b = (b * weights.sum(-2).unsqueeze(-1) - weights.mT @ a) * (-5.0 / 3.0)
+        return in_a, in_b.sum_to_size(b.shape)
 
 
 def matern52_tensor(scaled_a: Tensor, scaled_b: Tensor) -> Tensor:
-    """Matern-5/2 correlations, differentiable in ``scaled_a``.
+    """Matern-5/2 correlations, differentiable.
 
     Args:
         scaled_a: ``... x n x p``, divided by the lengthscales.
@@ -133,6 +137,8 @@ SIGNAL_PRIOR = (0.0, 1.0)
 NOISE_PRIOR = (math.log(1e-3), 2.0)
 CONSTANT_VARIANCE = 1.0
 NOISE_FLOOR = 1e-5
+# Where the search for the noise variance starts.
+START_NOISE = 0.1
 
 
 def default_hyperparameters(count: int) -> Hyperparameters:
@@ -157,13 +163,15 @@ def fit(tasks: list[Data], owner: tuple[int, ...], *, max_iterations: int = 60) 
     tasks = [task for task in tasks if len(task.y) > 1]
     if not tasks or count == 0:
         return start
-    x0 = np.log(np.concatenate([start.lengthscales, [start.signal, start.noise]]))
+    centre = np.log(np.concatenate([start.lengthscales, [start.signal, start.noise]]))
+    # From little noise, the search ends in explaining the noise by short lengthscales.
+    x0 = np.concatenate([centre[:-1], [math.log(START_NOISE)]])
     bounds = [(math.log(0.02), math.log(50.0))] * count + [
         (math.log(1e-2), math.log(20.0)),
         (math.log(NOISE_FLOOR), math.log(2.0)),
     ]
     result = minimize(
-        lambda theta: _objective(theta, tasks, owner, x0),
+        lambda theta: _objective(theta, tasks, owner, centre),
         x0,
         jac=True,
         method="L-BFGS-B",

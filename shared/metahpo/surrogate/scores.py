@@ -64,7 +64,11 @@ def own_warp(values: Array) -> Warp:
         it, the standard deviation where that is nothing, 1 where all values agree.
     """
     centre = float(np.median(values))
-    upper = values[values >= centre]
-    unit = float(np.sqrt(np.mean((upper - centre) ** 2))) or float(values.std())
+    # In parts of the largest: the squares of huge values would overflow.
+    largest = float(np.abs(values).max())
+    if not largest:
+        return Warp(centre, 1.0)
+    distances = values / largest - centre / largest
+    unit = float(np.sqrt(np.mean(distances[distances >= 0.0] ** 2))) or float(distances.std())
     # Values that agree to the last digits give a unit that rounding made.
-    return Warp(centre, unit if unit > 1e-12 * max(1.0, abs(centre)) else 1.0)
+    return Warp(centre, unit * largest if unit > 1e-12 else 1.0)

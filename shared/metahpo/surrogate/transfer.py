@@ -2,10 +2,12 @@
 
 Both are Gaussian processes in closed form. The transferred one has the past tasks for its prior
 and learns, besides its variances, how the present task's values map to scores (the two numbers
-of a ``Warp``). The target-only one never sees the past. Each one's weight follows from how well
-it predicted the target's values one after the other, each before seeing it: for a Gaussian
-process, the product of those predictive densities is its marginal likelihood. When the past
-misleads, the transferred model loses this contest within a few trials and with it its weight.
+of a ``Warp``). The target-only one never sees the past. Each one's weight follows from the
+predictive densities of the target's values, one after the other, given the ones before; their
+product is the marginal likelihood. (The hyperparameters are those fitted to most of these
+values, for both models alike.) A past that misleads loses weight with every value that it did
+not expect. A past that is wrong in a regular way, such as one with its sign turned, may keep its
+weight: the tasks' own weights can be negative, and then it informs.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import torch
 from scipy.linalg import LinAlgError, cholesky, solve_triangular
 from scipy.optimize import minimize
 
+from metahpo.similarity import agreement
 from metahpo.space import Array
 from metahpo.surrogate.gp import ClosedFormGP, Kernel, Prior
 from metahpo.surrogate.kernel import (
@@ -47,7 +50,7 @@ class Component:
     """One model of the mixture.
 
     Attributes:
-        weight: In [0, 1]; the weights sum to 1.
+        weight: In [0, 1].
         model: Predicts scores.
         warp: Values to its scores.
         log_densities: n, of each observed value given the ones before it.
@@ -66,7 +69,12 @@ class Component:
 
 @dataclass(frozen=True, eq=False)
 class Surrogate:
-    """A mixture of one or two models, heaviest first."""
+    """A mixture of one or two models, heaviest first.
+
+    Attributes:
+        components: Their weights sum to 1, less what was negligible.
+        trust: Weight of the transferred model; None without a past.
+    """
 
     components: tuple[Component, ...]
     trust: float | None
@@ -169,7 +177,10 @@ def build(
     if len(candidates) == 1:
         component = candidates[0]
         return Surrogate((component,), 1.0 if component.transferred else None)
-    trust = _trust(candidates[0].log_densities, candidates[1].log_densities)
+    log_odds = PRIOR_LOG_ODDS + _advantage(*(c.log_densities for c in candidates))
+    if past is not None:
+        log_odds -= _contradiction(values, past.predict(X) @ rho)
+    trust = 1.0 / (1.0 + math.exp(-np.clip(log_odds, -50.0, 50.0)))
     weighed = [
         replace(component, weight=weight)
         for component, weight in zip(candidates, (trust, 1.0 - trust), strict=True)
@@ -178,16 +189,33 @@ def build(
     return Surrogate(tuple(sorted(weighed, key=lambda c: -c.weight)), trust)
 
 
-def _trust(transferred: Array, target_only: Array) -> float:
-    """Posterior probability of the transferred model, which no single trial may decide.
+def _advantage(transferred: Array, target_only: Array) -> float:
+    """Log Bayes factor of the transferred model, to which no trial adds too much.
 
     Args:
         transferred: n log predictive densities.
         target_only: n. The first trial is left out: neither model predicted it.
     """
-    advantage = np.clip(transferred - target_only, -MOST_PER_TRIAL, MOST_PER_TRIAL)[1:]
-    log_odds = PRIOR_LOG_ODDS + float(advantage.sum())
-    return 1.0 / (1.0 + math.exp(-np.clip(log_odds, -50.0, 50.0)))
+    differences = np.clip(transferred - target_only, -MOST_PER_TRIAL, MOST_PER_TRIAL)
+    return float(differences[1:].sum())
+
+
+def _contradiction(values: Array, expected: Array) -> float:
+    """What is taken from the log odds where the past ranks the trials the wrong way round.
+
+    The transferred model can turn a contradicted past upside down and still explain the trials;
+    but a past that is wrong about which half of the space is good knows little about where in
+    the other half the best is. The square of Kendall's tau in standard deviations (Kendall
+    1938), if it is negative; nothing otherwise.
+
+    Args:
+        values: n.
+        expected: n, the past tasks' weighted mean prediction.
+    """
+    n = len(values)
+    tau = 2.0 * float(agreement(values, expected[:, None])[0]) - 1.0
+    deviation = math.sqrt(2.0 * (2 * n + 5) / (9.0 * n * (n - 1)))
+    return min(tau / deviation, 0.0) ** 2
 
 
 def _target_only(
@@ -235,7 +263,7 @@ class _Evidence:
     Attributes:
         values: n.
         mean: n, of the past tasks' predictions.
-        spread: n x n, their covariance at kappa = 1.
+        spread: n x n, their second moment: the prior covariance at kappa = 1.
         correlations: n x n, of g.
         log_unit: The past tasks' usual unit, a weak guess at the present one.
         location: The mean value, which the centre is measured from.
@@ -288,7 +316,9 @@ def _fit_transfer(X: Array, values: Array, past: PastModels, rho: Array) -> Tran
         # One value tells its place on the prior mean and nothing else.
         return _parameters(evidence, starts[0])
     unit = evidence.log_unit
-    bounds = (*BOUNDS, (unit - 8.0, unit + 8.0), (-30.0, 30.0))
+    log_scale = math.log(evidence.scale)
+    units = (min(unit, log_scale) - 8.0, max(unit, log_scale) + 8.0)
+    bounds = (*BOUNDS, units, (-30.0, 30.0))
     results = [
         minimize(
             evidence.negative_log_posterior,
