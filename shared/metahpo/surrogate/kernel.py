@@ -137,8 +137,6 @@ SIGNAL_PRIOR = (0.0, 1.0)
 NOISE_PRIOR = (math.log(1e-3), 2.0)
 CONSTANT_VARIANCE = 1.0
 NOISE_FLOOR = 1e-5
-# Where the search for the noise variance starts.
-START_NOISE = 0.1
 
 
 def default_hyperparameters(count: int) -> Hyperparameters:
@@ -164,15 +162,13 @@ def fit(tasks: list[Data], owner: tuple[int, ...], *, max_iterations: int = 60) 
     if not tasks or count == 0:
         return start
     centre = np.log(np.concatenate([start.lengthscales, [start.signal, start.noise]]))
-    # From little noise, the search ends in explaining the noise by short lengthscales.
-    x0 = np.concatenate([centre[:-1], [math.log(START_NOISE)]])
     bounds = [(math.log(0.02), math.log(50.0))] * count + [
         (math.log(1e-2), math.log(20.0)),
         (math.log(NOISE_FLOOR), math.log(2.0)),
     ]
     result = minimize(
         lambda theta: _objective(theta, tasks, owner, centre),
-        x0,
+        centre,
         jac=True,
         method="L-BFGS-B",
         bounds=bounds,
