@@ -128,10 +128,10 @@ def _farthest(space: Space, points: Array, rng: np.random.Generator) -> Array:
     if len(points):
         placed = np.where(np.isnan(points), 0.5, points)
         gaps = np.abs(candidates[:, None, :] - placed[None, :, :])
-        # Choices have no order: any two are as far apart as two numbers can be.
-        choices = np.asarray(space.is_categorical)
-        distances = np.where(choices, 0.5 * (gaps > 0), np.minimum(gaps, 1.0 - gaps))
-        candidates = candidates[[np.argmax((distances**2).sum(-1).min(axis=1))]]
+        distances = np.minimum(gaps, 1.0 - gaps)
+        nearest = (distances**2).sum(-1).min(axis=1)
+        # Rounded, so that it is chance that decides between equally far ones.
+        candidates = candidates[[np.argmax(nearest.round(9))]]
     return space.activate(candidates[:1])[0]
 
 
