@@ -178,6 +178,8 @@ class TestEnds:
         program = (
             "import os, signal, sys, time\n"
             "from metahpo import cli\n"
+            # A shell starts its background jobs with the signal ignored.
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             "def work(archive):\n"
             "    os.kill(os.getpid(), signal.SIGINT)\n"
             "    time.sleep(60)\n"
