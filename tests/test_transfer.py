@@ -86,6 +86,11 @@ def test_unrelated_history_is_trusted_less_than_the_present_tasks_own():
     assert own > unrelated + 5
 
 
+def test_negated_history_loses_its_trust():
+    trusts = [trust_after(15, seed, lambda f, _: lambda x: -f(x)) for seed in range(3)]
+    assert np.median(trusts) < 0.5
+
+
 def test_the_fit_of_few_trials_serves_for_more():
     past, function, rng = related(0)
     X, rho = rng.random((12, 2)), np.full(6, 1 / 6)
