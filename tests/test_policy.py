@@ -375,6 +375,17 @@ def test_history_knows_what_the_study_has_not_reached():
     assert_sound(decision, reached, history, 3)
 
 
+def test_a_space_stated_in_full_is_not_extended():
+    """Every configuration has all of it, and nothing that only history knows."""
+    history = [Task("past", Space(MIXED.distributions), random_task(mixed, MIXED).trials)]
+    for names in (MIXED.names, ("lr", "layers", "optimizer")):
+        full = Space({name: MIXED.distributions[name] for name in names})
+        for trials in ((), random_task(mixed, MIXED, n=3).trials):
+            task = Task("present", full, trials)
+            decision = suggest(task, history, count=10, define_by_run=False)
+            assert all(c.keys() == set(names) for c in decision.configurations)
+
+
 def test_a_trial_that_failed_half_way_shows_no_condition():
     stated = Space(MIXED.distributions)
     failed = trial({"lr": 0.1, "layers": 2, "optimizer": "sgd"}, None)

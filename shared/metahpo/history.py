@@ -57,17 +57,23 @@ class Past:
             object.__setattr__(self, "candidates", np.empty((0, len(self.space))))
 
 
-def prepare(task: Task, history: Sequence[Task], *, metafeatures: bool = True) -> Past:
+def prepare(
+    task: Task,
+    history: Sequence[Task],
+    *,
+    metafeatures: bool = True,
+    define_by_run: bool = True,
+) -> Past:
     """The past for a task, kept for as long as the same history is passed.
 
     Args:
         task: The task so far.
         history: Past tasks.
         metafeatures: Whether to weigh by meta-features.
+        define_by_run: Whether what history shows is added to the task's space; see ``suggest``.
     """
     described = dict(task.metafeatures) if metafeatures else {}
-    conditions = _conditions(task, history)
-    space = _with_unreached(task, history, conditions).with_conditions(conditions)
+    space = _extended_space(task, history) if define_by_run else task.space
     key = (
         _identity(history),
         # Their text: in JSON, lists and tuples among the choices would look the same.
@@ -77,6 +83,11 @@ def prepare(task: Task, history: Sequence[Task], *, metafeatures: bool = True) -
     )
     # The history is kept beside what was made from it: its tasks' ids stay theirs.
     return _pasts.get(key, lambda: (_view(space, described, history), list(history)))[0]
+
+
+def _extended_space(task: Task, history: Sequence[Task]) -> Space:
+    conditions = _conditions(task, history)
+    return _with_unreached(task, history, conditions).with_conditions(conditions)
 
 
 def _identity(history: Sequence[Task]) -> tuple[int, ...]:

@@ -58,6 +58,7 @@ def suggest(
     *,
     count: int = 1,
     seed: int = 0,
+    define_by_run: bool = True,
     switches: Switches = Switches(),
 ) -> Decision:
     """Configurations to run next.
@@ -67,6 +68,9 @@ def suggest(
         history: Past tasks.
         count: How many configurations.
         seed: Of everything random.
+        define_by_run: Whether the task's space is only what its trials have asked for so far, so
+            that conditions and hyperparameters that history shows are added to it. False where
+            the space is stated in full.
         switches: Parts to turn off.
 
     Returns:
@@ -79,7 +83,7 @@ def suggest(
         raise ValueError(f"count must be at least 1, got {count}")
     if not len(task.space):
         raise ValueError("the space has no hyperparameters")
-    past = prepare(task, history, metafeatures=switches.metafeatures)
+    past = prepare(task, history, metafeatures=switches.metafeatures, define_by_run=define_by_run)
     study = study_arrays(task, past.space)
     rng = np.random.default_rng(seed)
     if past.models is None and len(study.values) < _space_filling_trials(study.space):
