@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[ray,bench,dev]'
 	touch $@
 
 demo: .venv/ready

@@ -13,6 +13,7 @@ from sqlalchemy.dialects import registry
 from sqlalchemy.exc import NoSuchModuleError
 
 from metahpo.archive import Archive
+from metahpo.sources import without_copies
 from metahpo.task import Task
 from optuna_meta.storage import read_tasks, study_task
 
@@ -58,7 +59,7 @@ class History:
     def _tasks(self, study: Study) -> list[Task]:
         sources = (study._storage,) if self._sources is None else self._sources
         tasks = [task for source in sources for task in _read(source, study)]
-        return _without_copies(tasks, of=study_task(study))
+        return without_copies(tasks, of=study_task(study))
 
     def _forget(self) -> None:
         # What was read for a storage's studies is dropped with the storage.
@@ -88,30 +89,6 @@ def _url(source: str | BaseStorage | Study) -> str | None:
     if isinstance(source, RDBStorage):
         return source.url
     return source if isinstance(source, str) else None
-
-
-def _without_copies(tasks: Iterable[Task], of: Task) -> list[Task]:
-    """The tasks that share no trial with one before them, or with the task itself."""
-    seen = _marks(of)
-    kept: list[Task] = []
-    for task in tasks:
-        marks = _marks(task)
-        if seen.isdisjoint(marks):
-            kept.append(task)
-            seen |= marks
-    return kept
-
-
-def _marks(task: Task) -> set[tuple[float | None, str]]:
-    """What tells a study's trials from all others: when each started, with what.
-
-    Names do not: archives hold many studies of one name, and copies of a study keep its trials.
-    """
-    return {
-        (trial.started, repr(sorted(trial.configuration.items())))
-        for trial in task.trials
-        if trial.started is not None and trial.configuration
-    }
 
 
 def _sources(given: object) -> tuple[_Source, ...]:

@@ -86,16 +86,18 @@ def _collection_paused() -> Iterator[None]:
             gc.enable()
 
 
-def read_source(source: str, **_options: object) -> list[Task]:
-    """The reader that ``metahpo collect`` asks; see ``read_tasks``.
+def read_source(source: object, **_options: object) -> list[Task]:
+    """The reader that ``metahpo.sources`` finds; see ``read_tasks``.
 
     Args:
-        source: A storage URL, or the path of an SQLite or journal file.
+        source: A storage URL, the path of an SQLite or journal file, an Optuna storage or study.
         _options: Other readers need them; Optuna's studies know their directions.
 
     Raises:
-        SourceError: For a URL or path that is no Optuna storage or cannot be read.
+        SourceError: For what is no Optuna storage or cannot be read.
     """
+    if not isinstance(source, str | BaseStorage | Study):
+        raise SourceError(f"a {type(source).__name__} is no Optuna storage or study")
     return read_tasks(source)
 
 

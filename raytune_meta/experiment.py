@@ -1,8 +1,8 @@
 """Reading Ray Tune's experiments, as tasks.
 
-An experiment is a folder with one folder a trial, and a trial is read from its ``params.json``,
-``result.json`` (a JSON object a line) and ``error.txt`` alone. Ray is not imported, and none of
-the pickles that lie beside them is opened.
+An experiment is a folder, on a disk or at a URL, with one folder a trial, and a trial is read from
+its ``params.json``, ``result.json`` (a JSON object a line) and ``error.txt`` alone. Ray is not
+imported, and none of the pickles that lie beside them is opened.
 
 The folders do not tell the search space, so that it is inferred from the values that were
 tried; see ``infer_space``.
@@ -15,7 +15,7 @@ import math
 import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -30,8 +30,16 @@ from optuna.distributions import (
 from metahpo.archive import SourceError, SourceWarning
 from metahpo.space import Configuration, Space
 from metahpo.task import Task, Trial, TrialState
+from raytune_meta.folders import (
+    PARAMS,
+    RESULTS,
+    ExperimentFolder,
+    TrialFolder,
+    is_url,
+    read_folder,
+    read_folders,
+)
 
-PARAMS, RESULTS, ERRORS = "params.json", "result.json", "error.txt"
 SEPARATOR = "/"
 
 # A positive number that spans this factor, two decades, was searched on a log scale.
@@ -98,7 +106,7 @@ def read_experiment(
     broken are passed over with a ``SourceWarning``.
 
     Args:
-        path: The experiment's folder (``~/ray_results/train_2025-03-01_12-00-00``).
+        path: The experiment's folder (``~/ray_results/train_2025-03-01_12-00-00``), or its URL.
         metric: What was tuned, with ``/`` between the levels of a nested result.
         mode: Whether the metric was to be maximised or minimised.
 
@@ -110,36 +118,17 @@ def read_experiment(
         SourceError: For a folder that is no experiment, for one without the metric, and for
             one whose trials all have the same parameters.
     """
-    folder = Path(path).expanduser()
-    trial_folders = _trial_folders(folder)
-    if not trial_folders:
-        raise SourceError(f"{folder} is not the folder of a Ray Tune experiment")
-    if metric is None or mode not in ("max", "min"):
-        raise SourceError(_what_to_pass(folder, trial_folders, metric, mode), recognised=True)
-    reported = [r for f in trial_folders if (r := _read_trial(f, metric)) is not None]
-    if not any(trial.values for trial in reported):
-        raise SourceError(_what_to_pass(folder, trial_folders, metric, mode), recognised=True)
-    space = infer_space([trial.configuration for trial in reported])
-    if not len(space):
-        raise SourceError(
-            f"{folder}: a task needs parameters that differ between its trials, and all "
-            f"{len(reported)} have the same",
-            recognised=True,
-        )
-    reported.sort(key=lambda trial: math.inf if trial.started is None else trial.started)
-    longest = max(trial.iteration for trial in reported)
-    trials = tuple(_trial(r, space, longest, 1.0 if mode == "max" else -1.0) for r in reported)
-    return Task(folder.name, space, trials, created=reported[0].started, source=str(folder))
+    return _task(read_folder(_located(path)), metric, mode)
 
 
 def read_source(
-    source: str,
+    source: object,
     *,
     metric: str | None = None,
     mode: Literal["max", "min"] | None = None,
     **_options: object,
 ) -> list[Task]:
-    """The reader that ``metahpo collect`` asks; see ``read_experiment``.
+    """The reader that ``metahpo.sources`` finds; see ``read_experiment``.
 
     Args:
         source: The folder of an experiment, or of several.
@@ -150,15 +139,17 @@ def read_source(
     Raises:
         SourceError: As ``read_experiment``; of several experiments, where none can be read.
     """
-    folder = Path(source).expanduser()
-    experiments = [child for child in _folders(folder) if _trial_folders(child)]
-    if _trial_folders(folder) or not experiments:
-        return [read_experiment(folder, metric, mode)]
+    if not isinstance(source, str | os.PathLike):
+        raise SourceError(f"a {type(source).__name__} is no folder of Ray Tune experiments")
+    folder = read_folder(_located(source))
+    experiments = [] if folder.trials else read_folders(folder.path)
+    if not experiments:
+        return [_task(folder, metric, mode)]
     tasks: list[Task] = []
     errors: list[SourceError] = []
     for experiment in experiments:
         try:
-            tasks.append(read_experiment(experiment, metric, mode))
+            tasks.append(_task(experiment, metric, mode))
         except SourceError as error:
             errors.append(error)
     if not tasks:
@@ -166,6 +157,32 @@ def read_source(
     for error in errors:
         warnings.warn(f"skipped {error}", SourceWarning, stacklevel=2)
     return tasks
+
+
+def _located(path: str | os.PathLike[str]) -> str:
+    text = os.fspath(path)
+    return text.rstrip("/") if is_url(text) else str(Path(text).expanduser())
+
+
+def _task(folder: ExperimentFolder, metric: str | None, mode: str | None) -> Task:
+    if not folder.trials:
+        raise SourceError(f"{folder.path} is not the folder of a Ray Tune experiment")
+    if metric is None or mode not in ("max", "min"):
+        raise SourceError(_what_to_pass(folder, metric, mode), recognised=True)
+    reported = [r for trial in folder.trials if (r := _read_trial(trial, metric)) is not None]
+    if not any(trial.values for trial in reported):
+        raise SourceError(_what_to_pass(folder, metric, mode), recognised=True)
+    space = infer_space([trial.configuration for trial in reported])
+    if not len(space):
+        raise SourceError(
+            f"{folder.path}: a task needs parameters that differ between its trials, and all "
+            f"{len(reported)} have the same",
+            recognised=True,
+        )
+    reported.sort(key=lambda trial: math.inf if trial.started is None else trial.started)
+    longest = max(trial.iteration for trial in reported)
+    trials = tuple(_trial(r, space, longest, 1.0 if mode == "max" else -1.0) for r in reported)
+    return Task(folder.name, space, trials, created=reported[0].started, source=folder.path)
 
 
 # ---- the space -----------------------------------------------------------------------------
@@ -235,13 +252,14 @@ def _state(reported: _Reported, longest: int) -> TrialState:
     return TrialState.COMPLETE if reported.iteration == longest else TrialState.PRUNED
 
 
-def _read_trial(folder: Path, metric: str) -> _Reported | None:
+def _read_trial(folder: TrialFolder, metric: str) -> _Reported | None:
     """A trial's folder; None, with a warning, where its parameters cannot be read."""
     try:
-        params = json.loads((folder / PARAMS).read_text(encoding="utf-8"))
-        reported = _Reported(dict(_flat(params)))
+        if folder.params is None:
+            raise FileNotFoundError("there is no such file")
+        reported = _Reported(dict(_flat(json.loads(folder.params))))
     except (OSError, ValueError, AttributeError) as error:
-        message = f"skipped the trial {folder}: its {PARAMS} cannot be read: {error}"
+        message = f"skipped the trial {folder.path}: its {PARAMS} cannot be read: {error}"
         warnings.warn(message, SourceWarning, stacklevel=4)
         return None
     results = _read_results(folder)
@@ -271,24 +289,18 @@ def _number(value: Any) -> float | None:
     return float(value) if is_number else None
 
 
-def _read_results(folder: Path) -> list[dict[str, Any]]:
+def _read_results(folder: TrialFolder) -> list[dict[str, Any]]:
     """The lines of a trial's results, flat; one warning counts those that are broken."""
-    path = folder / RESULTS
     results: list[dict[str, Any]] = []
     broken: list[int] = []
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        # The file comes with the first report.
-        return results
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate((folder.results or b"").splitlines(), start=1):
         try:
             results.append(dict(_flat(json.loads(line))))
         except (ValueError, AttributeError):
             broken.append(number)
     if broken:
         lines_are = "1 broken line" if len(broken) == 1 else f"{len(broken)} broken lines"
-        message = f"skipped {lines_are} of {path}, the first is line {broken[0]}"
+        message = f"skipped {lines_are} of {folder.path}/{RESULTS}, the first is line {broken[0]}"
         warnings.warn(message, SourceWarning, stacklevel=5)
     return results
 
@@ -306,46 +318,33 @@ def _flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{name}", json.dumps(value) if isinstance(value, list) else value
 
 
-def _failed_after(folder: Path, date: object) -> bool:
+def _failed_after(folder: TrialFolder, date: object) -> bool:
     """Whether the trial failed at or after the date of its last result.
 
     A trial that was recovered keeps the errors of its former attempts.
     """
-    try:
-        errors = (folder / ERRORS).read_text(encoding="utf-8", errors="replace")
-    except OSError:
+    if folder.errors is None:
         return False
-    failures = _FAILURE.findall(errors)
+    failures = _FAILURE.findall(folder.errors.decode(errors="replace"))
     return not failures or not isinstance(date, str) or failures[-1] >= date
 
 
-# ---- folders -------------------------------------------------------------------------------
+# ---- what to pass --------------------------------------------------------------------------
 
 
-def _folders(folder: Path) -> list[Path]:
-    return sorted(child for child in folder.iterdir() if child.is_dir()) if folder.is_dir() else []
-
-
-def _trial_folders(folder: Path) -> list[Path]:
-    return [f for f in _folders(folder) if (f / PARAMS).is_file() or (f / RESULTS).is_file()]
-
-
-def _what_to_pass(
-    folder: Path, trial_folders: Iterable[Path], metric: str | None, mode: str | None
-) -> str:
+def _what_to_pass(folder: ExperimentFolder, metric: str | None, mode: str | None) -> str:
     """Why the experiment cannot be read as asked, and what would do."""
-    names = sorted(set().union(*(_metrics(trial) for trial in trial_folders)))
+    names = sorted(set().union(*(_metrics(trial) for trial in folder.trials)))
     there = f"its results hold {', '.join(map(repr, names)) or 'no numbers'}"
+    path = folder.path
     if metric is None:
-        return f"{folder}: a Ray Tune experiment needs a metric (--metric) and a mode; {there}"
+        return f"{path}: a Ray Tune experiment needs a metric (--metric) and a mode; {there}"
     if mode not in ("max", "min"):
-        return (
-            f"{folder}: a Ray Tune experiment needs a mode (--mode), 'max' or 'min', got {mode!r}"
-        )
-    return f"{folder}: no trial reported the metric {metric!r} (--metric); {there}"
+        return f"{path}: a Ray Tune experiment needs a mode (--mode), 'max' or 'min', got {mode!r}"
+    return f"{path}: no trial reported the metric {metric!r} (--metric); {there}"
 
 
-def _metrics(folder: Path) -> set[str]:
+def _metrics(folder: TrialFolder) -> set[str]:
     """The names of the numbers that a trial's first result reports beside Ray's own."""
     result = next(iter(_read_results(folder)), {})
     return {

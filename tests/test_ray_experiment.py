@@ -3,8 +3,11 @@
 import math
 import subprocess
 import sys
+import uuid
+from dataclasses import replace
 from pathlib import Path
 
+import fsspec
 import pytest
 from optuna.distributions import (
     CategoricalDistribution,
@@ -198,3 +201,37 @@ class TestInferredSpace:
         task = read_experiment(tmp_path / "x", "eval/acc", "max")
         assert task.space.distributions["layers"] == CategoricalDistribution(["[8, 8]", "[16]"])
         assert task.trials[1].configuration == {"layers": "[16]"}
+
+
+class TestUrls:
+    @pytest.fixture
+    def bucket(self, experiment):
+        """The same experiment on an object store, as fsspec shows it."""
+        root = f"/bucket/{uuid.uuid4().hex}"
+        store = fsspec.filesystem("memory")
+        store.put(str(experiment), f"{root}/{experiment.name}", recursive=True)
+        yield f"memory:/{root}"
+        store.rm(root, recursive=True)
+
+    def test_one_experiment(self, bucket, experiment):
+        there = read_experiment(f"{bucket}/{experiment.name}", "eval/acc", "max")
+        here = read_experiment(experiment, "eval/acc", "max")
+        assert there.source == f"{bucket}/{experiment.name}"
+        assert replace(there, source=here.source) == here
+
+    def test_a_folder_of_experiments(self, bucket, experiment):
+        (task,) = read_source(bucket, metric="eval/acc", mode="max")
+        assert task.name == experiment.name
+
+    def test_no_experiment(self, bucket):
+        for url in (f"{bucket}/nothing", f"{bucket}/nothing/"):
+            with pytest.raises(SourceError, match="not the folder of"):
+                read_source(url, metric="eval/acc", mode="max")
+
+    def test_a_scheme_that_nobody_knows(self):
+        with pytest.raises(SourceError, match="nosuch"):
+            read_source("nosuch://bucket/run", metric="eval/acc", mode="max")
+
+    def test_what_is_no_path(self):
+        with pytest.raises(SourceError, match="int is no folder"):
+            read_source(5, metric="eval/acc", mode="max")

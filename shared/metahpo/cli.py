@@ -1,7 +1,6 @@
 """The command line: ``metahpo collect`` and ``metahpo show``. Parses and prints, no more.
 
-Readers of hosts' histories are found by the entry-point group ``metahpo.readers``; this package
-imports none of them.
+What can be collected is the business of ``metahpo.sources``.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from optuna.distributions import (
@@ -26,9 +24,9 @@ from optuna.distributions import (
 from tqdm import tqdm
 
 from metahpo.archive import Archive, ArchiveError, Outcome, SourceError
+from metahpo.sources import read_source
 from metahpo.task import Task, Trial
 
-READERS = "metahpo.readers"
 # How many configurations, and how many characters of a list of names, are shown.
 BEST = 5
 LONGEST_LIST = 60
@@ -118,7 +116,7 @@ def _collect(options: argparse.Namespace) -> None:
     archive = Archive(options.to)
     outcomes: Counter[Outcome] = Counter()
     for source in options.sources:
-        tasks = _read(source, metric=options.metric, mode=options.mode)
+        tasks = read_source(source, metric=options.metric, mode=options.mode)
         outcomes += archive.extend(_with_progress(tasks, source))
     told = ", ".join(f"{outcomes[outcome]} {outcome}" for outcome in Outcome)
     print(f"{outcomes.total()} tasks to {archive.path}: {told}")
@@ -127,37 +125,6 @@ def _collect(options: argparse.Namespace) -> None:
 def _with_progress(tasks: Sequence[Task], source: str) -> Iterable[Task]:
     # disable=None: no bar where standard error is no terminal.
     return tqdm(tasks, desc=source, unit="task", disable=None)
-
-
-def _read(source: str, **options: Any) -> list[Task]:
-    """The tasks of a source, by the first reader that can read it.
-
-    Raises:
-        SourceError: Where none can; says what the reader that recognised it says, or what
-            each of them says.
-    """
-    refusals: list[str] = []
-    for reader in sorted(entry_points(group=READERS), key=lambda found: found.name):
-        try:
-            return list(_load(reader)(source, **options))
-        except SourceError as error:
-            if error.recognised:
-                raise
-            refusals.append(f"{reader.name}: {error}")
-    try:
-        if tasks := Archive(source).tasks():
-            return tasks
-        refusals.append(f"archive: no tasks in {source}")
-    except ArchiveError as error:
-        refusals.append(f"archive: {error}")
-    raise SourceError(f"no reader can read {source!r} ({'; '.join(refusals)})")
-
-
-def _load(reader: EntryPoint) -> Any:
-    try:
-        return reader.load()
-    except ImportError as error:
-        raise SourceError(f"it is not installed: {error}") from error
 
 
 # ---- show ----------------------------------------------------------------------------------
