@@ -8,8 +8,6 @@ random stream of its own; threads, processes and restarts therefore agree.
 
 from __future__ import annotations
 
-import math
-import numbers
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -26,6 +24,14 @@ from optuna.trial import FrozenTrial
 
 from metahpo.alignment import match_names
 from metahpo.decision import Decision, Source
+from metahpo.plugin import (
+    checked_metafeatures,
+    checked_seed,
+    fresh_seed,
+    random_configuration,
+    suggest,
+    trial_seed,
+)
 from metahpo.space import Configuration, Space
 from metahpo.task import Task
 from optuna_meta.history import History, Past
@@ -35,9 +41,6 @@ from optuna_meta.storage import TASK_ATTR
 
 _logger = optuna.logging.get_logger(f"optuna.{__name__}")
 
-# What a model's linear algebra raises on data that it cannot fit. A mistake of the user raises
-# TypeError or ValueError and is shown.
-_NUMERICAL_ERRORS = (RuntimeError, ArithmeticError, np.linalg.LinAlgError)
 # A worker decides within seconds of starting a trial. One that has not decided within this time
 # has died, or will not ask this sampler.
 _DECIDES_WITHIN = timedelta(minutes=1)
@@ -82,13 +85,13 @@ class MetaSampler(BaseSampler):
         warn_independent_sampling: bool = True,
     ) -> None:
         self._history = History(history)
-        self._metafeatures = _checked_metafeatures({} if task is None else task)
-        self._seed = _fresh_seed() if seed is None else _checked_seed(seed)
+        self._metafeatures = checked_metafeatures({} if task is None else task)
+        self._seed = fresh_seed() if seed is None else checked_seed(seed)
         self._warn_independent_sampling = warn_independent_sampling
 
     def reseed_rng(self) -> None:
         """Changes the seed; Optuna calls this in each thread of ``n_jobs > 1``."""
-        self._seed = _fresh_seed()
+        self._seed = fresh_seed()
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Keeps the meta-features with the study, for other workers and later readers."""
@@ -144,8 +147,10 @@ class MetaSampler(BaseSampler):
                 "configuration decided for the trial has no value for it. "
                 "`warn_independent_sampling=False` silences this."
             )
-        rng = np.random.default_rng((self._trial_seed(trial), zlib.crc32(param_name.encode())))
-        return _random_configuration(asked, rng)[param_name]
+        rng = np.random.default_rng(
+            (trial_seed(self._seed, trial.number), zlib.crc32(param_name.encode()))
+        )
+        return random_configuration(asked, rng)[param_name]
 
     # ---- deciding --------------------------------------------------------------------------
 
@@ -193,18 +198,18 @@ class MetaSampler(BaseSampler):
         Workers that start together know nothing of each other's plans yet. The trial started
         n-th takes the n-th of a batch, so that they do not all try the same.
         """
-        seed = self._trial_seed(trial)
-        try:
-            decision = _policy().suggest(task, history, count=deciding + 1, seed=seed)
-        except _NUMERICAL_ERRORS as error:
-            _logger.warning(f"Trial {trial.number}: the model failed ({error!r}).", exc_info=True)
-            return _fallback(task.space, seed, error)
+        decision = suggest(
+            task,
+            history,
+            count=deciding + 1,
+            seed=trial_seed(self._seed, trial.number),
+            define_by_run=True,
+            failed=lambda error: _logger.warning(
+                f"Trial {trial.number}: the model failed ({error!r}).", exc_info=True
+            ),
+        )
         # What was predicted is the value of the first of the batch.
         return replace(decision, mean=None, deviation=None) if deciding else decision
-
-    def _trial_seed(self, trial: FrozenTrial) -> int:
-        """A seed of the trial's own, so that the order of asking does not matter."""
-        return int(np.random.SeedSequence((self._seed, trial.number)).generate_state(1)[0])
 
 
 def _policy() -> ModuleType:
@@ -251,44 +256,6 @@ def _contains(distribution: BaseDistribution, value: Any) -> bool:
         return distribution._contains(distribution.to_internal_repr(value))
     except (TypeError, ValueError):
         return False
-
-
-def _random_configuration(space: Space, rng: np.random.Generator) -> dict[str, Any]:
-    return space.decode(space.activate(rng.random((1, len(space)))))[0]
-
-
-def _fallback(space: Space, seed: int, error: Exception) -> Decision:
-    configuration = _random_configuration(space, np.random.default_rng(seed))
-    reason = f"The model failed ({type(error).__name__}: {error}): drawn at random."
-    return Decision((configuration,), Source.FALLBACK, reason)
-
-
-# ---- arguments -----------------------------------------------------------------------------
-
-
-def _fresh_seed() -> int:
-    return int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
-
-
-def _checked_seed(seed: int) -> int:
-    if not isinstance(seed, numbers.Integral) or isinstance(seed, bool):
-        raise TypeError(f"seed must be an integer or None, got {seed!r}")
-    if seed < 0:
-        raise ValueError(f"seed must not be negative, got {seed}")
-    return int(seed)
-
-
-def _checked_metafeatures(given: Mapping[str, float]) -> dict[str, float]:
-    if not isinstance(given, Mapping):
-        raise TypeError(f"task must be a mapping of meta-features to numbers, got {given!r}")
-    for name, value in given.items():
-        if not isinstance(name, str) or not isinstance(value, numbers.Real):
-            raise TypeError(
-                f"task must map names of meta-features to numbers, got {name!r}: {value!r}"
-            )
-        if not math.isfinite(value):
-            raise ValueError(f"meta-feature {name!r} must be finite, got {value!r}")
-    return {name: float(value) for name, value in given.items()}
 
 
 def _stored_metafeatures(study: Study) -> dict[str, float]:

@@ -1,5 +1,27 @@
-"""Tuning that remembers, for Ray Tune: past experiments as tasks."""
+"""Tuning that remembers, in Ray Tune: a search algorithm that learns from past experiments.
+
+Reading past experiments needs no Ray; ``MetaSearch`` does, and imports it when it is first used.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 from raytune_meta.experiment import read_experiment
 
-__all__ = ["read_experiment"]
+if TYPE_CHECKING:
+    from raytune_meta.search import MetaSearch
+
+__all__ = ["MetaSearch", "read_experiment"]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "MetaSearch":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        import ray.tune  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            f"MetaSearch needs Ray Tune: pip install 'metahpo[ray]' ({error})"
+        ) from error
+    from raytune_meta.search import MetaSearch
+
+    return MetaSearch

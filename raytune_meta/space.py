@@ -1,0 +1,357 @@
+"""Ray Tune's search spaces, as metahpo's.
+
+A search space of Ray's is a tree of dictionaries and lists whose leaves are constants and domains.
+Here it becomes a ``Space`` with flat names (``model/lr``, as in Ray's own results and in its
+experiments' folders) and configurations become trees again.
+
+A choice among dictionaries that hold domains, ``tune.choice([{"kind": "svm", "C": ...}, ...])``,
+is a categorical hyperparameter, and what lies in a dictionary is active while that dictionary is
+chosen. Where a constant tells the dictionaries apart (``kind``), it names the choice: past
+experiments' folders show it under that name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from ray.tune.search.sample import Categorical, Domain
+
+from metahpo.space import Condition, Configuration, Space
+from raytune_meta.domains import Scalar, rounded, to_distribution
+
+SEPARATOR = "/"
+
+GRID_SEARCH = (
+    "Grid search parameters cannot be automatically converted to a MetaSearch search space: "
+    "{name!r}. Use tune.choice, or run tune without a search algorithm."
+)
+
+
+@dataclass(frozen=True)
+class _Constant:
+    value: Any
+
+
+@dataclass(frozen=True)
+class _Leaf:
+    """One hyperparameter."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """A categorical hyperparameter among trees.
+
+    Attributes:
+        name: The hyperparameter's.
+        options: By label.
+    """
+
+    name: str
+    options: tuple[tuple[Any, _Node], ...]
+
+
+@dataclass(frozen=True)
+class _Branch:
+    """A dictionary, or a list or tuple with the indices as keys."""
+
+    kind: type
+    children: Mapping[Any, _Node]
+
+
+_Node: TypeAlias = _Constant | _Leaf | _Choice | _Branch
+
+
+class SearchSpace:
+    """A search space of Ray's.
+
+    Args:
+        tree: What ``param_space`` holds once Ray has taken functions and objects out of it
+            (``ray.tune.impl.placeholder``). Distributions of Optuna's are understood as well.
+
+    Raises:
+        ValueError: For a grid search, for a domain that no distribution describes, and for a key
+            that holds ``/`` above a domain.
+    """
+
+    def __init__(self, tree: Mapping[str, Any]) -> None:
+        found = _Found()
+        self.tree = dict(tree)
+        self._root = _Branch(dict, {key: found.node(v, (key,), None) for key, v in tree.items()})
+        found.check_keys(self._root, ())
+        self._quanta = found.quanta
+        self.space = Space(found.distributions, found.conditions)
+
+    def finished(self, configuration: Configuration) -> dict[str, Any]:
+        """The configuration with its values rounded where the distributions cannot say so."""
+        return {
+            name: rounded(value, self._quanta[name], self.space.distributions[name])
+            if name in self._quanta
+            else value
+            for name, value in configuration.items()
+        }
+
+    def resolve(self, configuration: Configuration, *, constants: bool) -> dict[str, Any]:
+        """The tree for a configuration.
+
+        Args:
+            configuration: Of the space, with all active hyperparameters.
+            constants: Whether constants beside the domains are part of it. Those within lists
+                and within chosen dictionaries always are.
+        """
+        return _resolve(self._root, configuration, constants)
+
+    def read(self, tree: Mapping[str, Any]) -> dict[str, Any]:
+        """The configuration that a tree, or a flat ``{"model/lr": ...}``, shows.
+
+        Hyperparameters that it lacks are left out, and so is what the space does not know.
+        """
+        configuration: dict[str, Any] = {}
+        _read(self._root, nested(tree), configuration)
+        return configuration
+
+
+def nested(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The tree with ``/`` in its keys taken apart."""
+    result: dict[str, Any] = {}
+    for key, value in tree.items():
+        path = key.split(SEPARATOR) if isinstance(key, str) else [key]
+        place: dict[str, Any] = result
+        for part in path[:-1]:
+            place = place.setdefault(part, {})
+            if not isinstance(place, dict):
+                raise ValueError(f"{key!r}: {part!r} is both a value and a group of values")
+        if isinstance(value, Mapping):
+            known: Any = place.get(path[-1])
+            inner = nested(value)
+            value = merged(known, inner) if isinstance(known, Mapping) else inner
+        place[path[-1]] = value
+    return result
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Both trees as one; where they differ, ``above`` counts."""
+    result = dict(below)
+    for key, value in above.items():
+        known = result.get(key)
+        both = isinstance(known, Mapping) and isinstance(value, Mapping)
+        result[key] = merged(known, value) if both else value
+    return result
+
+
+# ---- tree -> nodes -------------------------------------------------------------------------
+
+
+@dataclass
+class _Found:
+    """The hyperparameters found in a tree so far."""
+
+    distributions: dict[str, BaseDistribution] = field(default_factory=dict)
+    conditions: dict[str, Condition] = field(default_factory=dict)
+    quanta: dict[str, float] = field(default_factory=dict)
+
+    def node(self, value: Any, path: tuple[Any, ...], condition: Condition | None) -> _Node:
+        name = _name(path)
+        match value:
+            case Categorical() if value.is_grid():
+                raise ValueError(GRID_SEARCH.format(name=name))
+            case Categorical() if not all(isinstance(c, Scalar) for c in value.categories):
+                return self._choice(value.categories, path, condition)
+            case Domain():
+                distribution, quantum = to_distribution(name, value)
+                return self._leaf(name, distribution, condition, quantum)
+            case BaseDistribution():
+                return self._leaf(name, value, condition, None)
+            case {"grid_search": _} if len(value) == 1:
+                raise ValueError(GRID_SEARCH.format(name=name))
+            case {"eval": _} if len(value) == 1:
+                raise ValueError(f"hyperparameter {name!r}: use tune.sample_from, not 'eval'")
+            case dict() | list() | tuple():
+                keys = value if isinstance(value, dict) else range(len(value))
+                children = {key: self.node(value[key], (*path, key), condition) for key in keys}
+                if all(isinstance(child, _Constant) for child in children.values()):
+                    return _Constant(value)
+                return _Branch(type(value), children)
+        return _Constant(value)
+
+    def _choice(
+        self, categories: Sequence[Any], path: tuple[Any, ...], condition: Condition | None
+    ) -> _Choice:
+        key = _telling_key(categories)
+        labels = _labels(categories, key)
+        name = _name(path if key is None else (*path, key))
+        leaf = self._leaf(name, CategoricalDistribution(tuple(labels)), condition, None)
+        options = [
+            (label, self.node(category, path, Condition(leaf.name, choices=(label,))))
+            for label, category in zip(labels, categories, strict=True)
+        ]
+        return _Choice(leaf.name, tuple(options))
+
+    def _leaf(
+        self,
+        name: str,
+        distribution: BaseDistribution,
+        condition: Condition | None,
+        quantum: float | None,
+    ) -> _Leaf:
+        name = self._place(name, distribution, condition, quantum)
+        self.distributions[name] = distribution
+        if condition is not None:
+            known = self.conditions.get(name)
+            choices = (*(known.choices if known else ()), *condition.choices)
+            self.conditions[name] = Condition(condition.parent, choices=choices)
+        if quantum is not None:
+            self.quanta[name] = quantum
+        return _Leaf(name)
+
+    def _place(
+        self,
+        name: str,
+        distribution: BaseDistribution,
+        condition: Condition | None,
+        quantum: float | None,
+    ) -> str:
+        """The name, or one like it where another option has it for something else."""
+        candidate, number = name, 1
+        while candidate in self.distributions:
+            known = self.conditions.get(candidate)
+            shared = known and condition and known.parent == condition.parent
+            alike = (self.distributions[candidate], self.quanta.get(candidate))
+            if shared and alike == (distribution, quantum):
+                break
+            number += 1
+            candidate = f"{name}#{number}"
+        return candidate
+
+    def check_keys(self, node: _Node, path: tuple[Any, ...]) -> None:
+        match node:
+            case _Branch():
+                for key, child in node.children.items():
+                    if SEPARATOR in str(key) and not isinstance(child, _Constant):
+                        raise ValueError(
+                            f"the key {key!r} of the search space holds {SEPARATOR!r}, which Ray "
+                            "Tune puts between the levels of nested spaces; rename it, or nest it"
+                        )
+                    self.check_keys(child, (*path, key))
+            case _Choice():
+                for _, option in node.options:
+                    self.check_keys(option, path)
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return SEPARATOR.join(map(str, path))
+
+
+def _telling_key(categories: Sequence[Any]) -> str | None:
+    """The first key under which each of the dictionaries has a constant of its own."""
+    if not all(isinstance(category, dict) for category in categories):
+        return None
+    for key in categories[0]:
+        values = [category.get(key, _MISSING) for category in categories]
+        plain = isinstance(key, str) and all(isinstance(value, Scalar) for value in values)
+        if plain and len({(type(value), value) for value in values}) == len(values):
+            return key
+    return None
+
+
+def _labels(categories: Sequence[Any], key: str | None) -> list[Any]:
+    if key is not None:
+        return [category[key] for category in categories]
+    labels: list[Any] = []
+    for number, category in enumerate(categories):
+        label = category if isinstance(category, Scalar) else _text(category, number)
+        labels.append(f"{label} (option {number})" if label in labels else label)
+    return labels
+
+
+def _text(category: Any, number: int) -> str:
+    """As experiments' folders are read: lists become their JSON text."""
+    try:
+        return json.dumps(category)
+    except TypeError:
+        return f"option {number}"
+
+
+_MISSING = object()
+
+# ---- configurations -> trees ---------------------------------------------------------------
+
+
+def _resolve(node: _Node, configuration: Configuration, constants: bool) -> Any:
+    match node:
+        case _Constant():
+            return node.value
+        case _Leaf():
+            return configuration[node.name]
+        case _Choice():
+            label = configuration[node.name]
+            return _resolve(_option(node, label), configuration, True)
+    if node.kind is dict:
+        return {
+            key: _resolve(child, configuration, constants)
+            for key, child in node.children.items()
+            if constants or not isinstance(child, _Constant)
+        }
+    return node.kind(_resolve(child, configuration, True) for child in node.children.values())
+
+
+def _option(node: _Choice, label: Any) -> _Node:
+    return next(option for known, option in node.options if _same(known, label))
+
+
+def _same(one: Any, other: Any) -> bool:
+    # True is not 1.
+    return type(one) is type(other) and one == other
+
+
+# ---- trees -> configurations ---------------------------------------------------------------
+
+
+def _read(node: _Node, value: Any, configuration: dict[str, Any]) -> None:
+    match node:
+        case _Leaf():
+            configuration[node.name] = value
+        case _Choice():
+            fitting = ((label, option) for label, option in node.options if _fits(option, value))
+            label, option = next(fitting, (None, None))
+            if option is not None:
+                configuration[node.name] = label
+                _read(option, value, configuration)
+        case _Branch():
+            for key, child in node.children.items():
+                part = _part(value, key)
+                if part is not _MISSING:
+                    _read(child, part, configuration)
+
+
+def _fits(node: _Node, value: Any) -> bool:
+    """Whether a value may be what the node resolves to."""
+    match node:
+        case _Constant():
+            return _plain(node.value) == _plain(value)
+        case _Branch():
+            if (node.kind is dict) != isinstance(value, Mapping):
+                return False
+            known = all(key in node.children for key in value) if node.kind is dict else True
+            parts = [(child, _part(value, key)) for key, child in node.children.items()]
+            return known and all(part is _MISSING or _fits(child, part) for child, part in parts)
+    return True
+
+
+def _plain(value: Any) -> Any:
+    """With lists for tuples, as JSON gives them back."""
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return {k: _plain(v) for k, v in value.items()} if isinstance(value, Mapping) else value
+
+
+def _part(value: Any, key: Any) -> Any:
+    if isinstance(value, Mapping):
+        return value.get(key, value.get(str(key), _MISSING))
+    inside = isinstance(value, list | tuple) and isinstance(key, int) and key < len(value)
+    return value[key] if inside else _MISSING
