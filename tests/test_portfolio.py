@@ -1,12 +1,15 @@
-"""The greedy portfolio against exhaustive search."""
+"""The greedy portfolio against exhaustive search, and what it is chosen by."""
 
 import math
 from itertools import combinations
 
 import numpy as np
 import pytest
+from optuna.distributions import FloatDistribution
 
-from metahpo.portfolio import greedy_portfolio
+from metahpo.alignment import AlignedTask
+from metahpo.portfolio import WORST, candidate_scores, greedy_portfolio
+from metahpo.space import Space
 
 
 def objective(scores: np.ndarray, weights: np.ndarray, chosen) -> float:
@@ -51,3 +54,50 @@ def test_size_is_capped_and_nothing_is_chosen_twice():
     assert sorted(greedy_portfolio(scores, np.full(2, 0.5), 10)) == [0, 1, 2]
     assert greedy_portfolio(scores, np.full(2, 0.5), 0) == []
     assert greedy_portfolio(np.empty((0, 2)), np.full(2, 0.5), 3) == []
+
+
+# ---- what past tasks are expected to say of the candidates ---------------------------------
+
+LINE = Space({"x": FloatDistribution(0.0, 1.0)})
+GRID = np.linspace(0.0, 1.0, 21)[:, None]
+
+
+def past_task(values: np.ndarray, points: np.ndarray = GRID) -> AlignedTask:
+    return AlignedTask("past", points, values, np.array([True]), 1.0)
+
+
+def test_scores_are_the_values_between_the_median_and_the_best():
+    values = 100.0 + 5.0 * GRID[:, 0]
+    scores = candidate_scores([past_task(values)], LINE, GRID)[:, 0]
+    # Trees grown to the end repeat the trials that they were shown.
+    np.testing.assert_allclose(scores, 2.0 * GRID[:, 0] - 1.0, atol=1e-9)
+
+
+def test_by_how_much_a_trial_failed_does_not_matter():
+    values = -((GRID[:, 0] - 0.3) ** 2)
+    failed = values.copy()
+    failed[-3:] = -1e30
+    worse = values.copy()
+    worse[-3:] = -1e300
+    scores = candidate_scores([past_task(failed), past_task(worse)], LINE, GRID)
+    np.testing.assert_array_equal(scores[:, 0], scores[:, 1])
+    assert scores.min() == WORST
+    assert scores.max() == pytest.approx(1.0)
+
+
+def test_the_unit_of_the_values_does_not_matter():
+    values = np.sin(7.0 * GRID[:, 0])
+    scores = candidate_scores([past_task(values), past_task(1e-6 * values + 3.0)], LINE, GRID)
+    np.testing.assert_allclose(scores[:, 0], scores[:, 1], atol=1e-6)
+
+
+@pytest.mark.parametrize("values", [np.zeros(21), np.r_[np.zeros(15), -np.ones(6)]])
+def test_where_most_trials_are_the_best_the_others_are_the_worst(values):
+    scores = candidate_scores([past_task(values)], LINE, GRID)[:, 0]
+    np.testing.assert_allclose(scores, np.where(values < 0, WORST, 0.0), atol=1e-9)
+
+
+def test_a_long_past_task_is_thinned_and_its_best_region_kept():
+    points = np.random.default_rng(0).random((5000, 1))
+    scores = candidate_scores([past_task(-((points[:, 0] - 0.3) ** 2), points)], LINE, GRID)
+    assert abs(float(GRID[scores[:, 0].argmax(), 0]) - 0.3) <= 0.1

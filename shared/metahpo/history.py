@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
 from metahpo.alignment import AlignedTask, align
 from metahpo.cache import Cache
-from metahpo.portfolio import greedy_portfolio
+from metahpo.portfolio import candidate_scores, greedy_portfolio
 from metahpo.similarity import metafeature_weights, relevance
 from metahpo.space import Array, Condition, Configuration, Space, infer_conditions
 from metahpo.surrogate import PastModels
@@ -37,9 +38,8 @@ class Past:
 
     Attributes:
         space: The present space, with the conditions that history shows.
-        tasks: t aligned tasks.
+        tasks: t aligned tasks; none where nothing overlaps.
         relevance: t weights that sum to 1.
-        models: None where nothing overlaps.
         portfolio: k x d configurations to start with.
         candidates: m x d, the past's best configurations.
     """
@@ -47,14 +47,18 @@ class Past:
     space: Space
     tasks: tuple[AlignedTask, ...] = ()
     relevance: Array = field(default_factory=lambda: np.empty(0))
-    models: PastModels | None = None
     portfolio: Array = field(default_factory=lambda: np.empty((0, 0)))
     candidates: Array = field(default_factory=lambda: np.empty((0, 0)))
 
     def __post_init__(self) -> None:
-        if self.models is None:
+        if not self.tasks:
             object.__setattr__(self, "portfolio", np.empty((0, len(self.space))))
             object.__setattr__(self, "candidates", np.empty((0, len(self.space))))
+
+    @cached_property
+    def models(self) -> PastModels | None:
+        """Models of the past tasks, fitted when first asked for: a study starts without them."""
+        return PastModels(self.tasks, self.space) if self.tasks else None
 
 
 def prepare(
@@ -110,12 +114,11 @@ def _view(space: Space, metafeatures: Mapping[str, float], history: Sequence[Tas
     chosen = np.sort(chosen)
     tasks = tuple(aligned[index][1] for index in chosen)
     weights = weights[chosen] / weights[chosen].sum()
-    models = PastModels(tasks, space)
     candidates = _best_configurations(tasks, space)
-    scores = models.predict(space.features(candidates))
+    scores = candidate_scores(tasks, space, candidates)
     best = np.argsort(-(scores @ weights), kind="stable")[:CANDIDATES]
     portfolio = candidates[greedy_portfolio(scores, weights, PORTFOLIO_SIZE)]
-    return Past(space, tasks, weights, models, portfolio, candidates[best])
+    return Past(space, tasks, weights, portfolio, candidates[best])
 
 
 def _best_configurations(tasks: Sequence[AlignedTask], space: Space) -> Array:

@@ -24,8 +24,9 @@ from metahpo.task import Task
 
 __all__ = ["Switches", "expected_space", "suggest"]
 
-# Trials from the portfolio before the surrogate is asked. It needs one to adapt.
-PORTFOLIO_TRIALS = 1
+# Trials from the portfolio before the surrogate is asked. One trial does not tell whether it was
+# a good one; the second serves those past tasks that the first one serves badly.
+PORTFOLIO_TRIALS = 2
 # Trials without improvement before one audits history, how often in a row, and until when.
 AUDIT_AFTER = 4
 AUDITS = 2
@@ -86,9 +87,9 @@ def suggest(
     past = prepare(task, history, metafeatures=switches.metafeatures, define_by_run=define_by_run)
     study = study_arrays(task, past.space)
     rng = np.random.default_rng(seed)
-    if past.models is None and len(study.values) < _space_filling_trials(study.space):
+    if not past.tasks and len(study.values) < _space_filling_trials(study.space):
         return _fill_space(study, count, rng)
-    if past.models is not None and len(study.values) < PORTFOLIO_TRIALS:
+    if past.tasks and len(study.values) < PORTFOLIO_TRIALS:
         if switches.portfolio:
             return _from_portfolio(study, past, count, rng)
         return _fill_space(study, count, rng)

@@ -1,7 +1,7 @@
 """Predicting a task from its own trials and from past tasks."""
 
 from metahpo.surrogate.gp import ClosedFormGP
-from metahpo.surrogate.past import PastModels
+from metahpo.surrogate.past import PastModels, aligned_features, thin
 from metahpo.surrogate.transfer import Component, Fitted, Surrogate, build, fit_parameters
 
 __all__ = [
@@ -10,6 +10,8 @@ __all__ = [
     "Fitted",
     "PastModels",
     "Surrogate",
+    "aligned_features",
     "build",
     "fit_parameters",
+    "thin",
 ]

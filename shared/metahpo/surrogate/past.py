@@ -91,10 +91,10 @@ class PastModels:
         self._seed = seed
         self.space = space
         self.names = tuple(task.name for task in tasks)
-        self.tasks = tuple(_thin(task, rng) for task in tasks)
+        self.tasks = tuple(thin(task, rng) for task in tasks)
         self.warps: tuple[Warp, ...] = tuple(own_warp(task.values) for task in self.tasks)
         self.data = [
-            Data(_features(task, space), warp.scores(task.values))
+            Data(aligned_features(task, space), warp.scores(task.values))
             for task, warp in zip(self.tasks, self.warps, strict=True)
         ]
         self.hyperparameters = _shared_fit(self.data, space.feature_owner, rng)
@@ -171,8 +171,8 @@ class PastModels:
         return cross @ cho_solve((cholesky(gram, lower=True), True), task.y)
 
 
-def _thin(task: AlignedTask, rng: np.random.Generator) -> AlignedTask:
-    """At most TRIALS_PER_TASK trials: the best half, and a sample of the others."""
+def thin(task: AlignedTask, rng: np.random.Generator) -> AlignedTask:
+    """At most TRIALS_PER_TASK trials: half of them the best, the others a sample of the rest."""
     if len(task.values) <= TRIALS_PER_TASK:
         return task
     order = np.argsort(-task.values, kind="stable")
@@ -182,8 +182,16 @@ def _thin(task: AlignedTask, rng: np.random.Generator) -> AlignedTask:
     return AlignedTask(task.name, task.points[rows], task.values[rows], task.shared, task.overlap)
 
 
-def _features(task: AlignedTask, space: Space) -> Array:
-    """N x p, constant where the task does not know the hyperparameter."""
+def aligned_features(task: AlignedTask, space: Space) -> Array:
+    """Features of a past task's trials, constant where it does not know the hyperparameter.
+
+    Args:
+        task: A past task of n trials, aligned to ``space``.
+        space: The present space.
+
+    Returns:
+        n x p.
+    """
     known = _known_features(task.shared, space)
     return np.where(known, space.features(task.points), _features_of_nothing(space))
 
