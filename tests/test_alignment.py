@@ -70,6 +70,19 @@ def test_a_hyperparameter_is_matched_once():
     assert match_names(two, one) == {"eta": "lr"}
 
 
+def test_the_same_word_spelt_otherwise_wins_over_a_synonym():
+    past = Space({"eta": UNIT, "learningRate": UNIT})
+    assert match_names(past, Space({"learning_rate": UNIT})) == {"learningRate": "learning_rate"}
+
+
+def test_a_switch_is_no_number():
+    switch = CategoricalDistribution([False, True])
+    for a, b in [(switch, UNIT), (switch, IntDistribution(0, 3))]:
+        assert match_names(Space({"x": a}), Space({"x": b})) == {}
+        assert match_names(Space({"x": b}), Space({"x": a})) == {}
+    assert match_names(Space({"x": switch}), Space({"x": switch})) == {"x": "x"}
+
+
 def test_types_that_carry_nothing_over_do_not_match():
     words, numbers = CategoricalDistribution(["low", "high"]), CategoricalDistribution([16, 32])
     for a, b in [(words, UNIT), (words, numbers), (words, IntDistribution(1, 3))]:

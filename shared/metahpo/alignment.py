@@ -79,8 +79,9 @@ class AlignedTask:
 def match_names(past: Space, present: Space) -> dict[str, str]:
     """Which hyperparameter of a past space is which of the present one.
 
-    The same name wins over a synonym; a hyperparameter is matched once at most, and only with
-    one whose values it can carry (a text choice has no place among numbers).
+    The same name wins over the same word spelt otherwise, and that over a synonym; a
+    hyperparameter is matched once at most, and only with one whose values it can carry (a text
+    choice has no place among numbers).
 
     Returns:
         Present names by past name.
@@ -88,15 +89,16 @@ def match_names(past: Space, present: Space) -> dict[str, str]:
     matches = {
         name: name for name in past if name in present and _compatible(name, name, past, present)
     }
-    for name in past:
-        if name in matches:
-            continue
-        for other in present:
-            if other in matches.values() or not _synonymous(name, other):
+    for alike in (_same_spelling, _synonymous):
+        for name in past:
+            if name in matches:
                 continue
-            if _compatible(name, other, past, present):
-                matches[name] = other
-                break
+            for other in present:
+                if other in matches.values() or not alike(name, other):
+                    continue
+                if _compatible(name, other, past, present):
+                    matches[name] = other
+                    break
     return matches
 
 
@@ -135,16 +137,25 @@ def _compatible(past_name: str, present_name: str, past: Space, present: Space) 
     if isinstance(theirs, CategoricalDistribution):
         values = list(theirs.choices)
     elif isinstance(ours, CategoricalDistribution):
-        values = [choice for choice in ours.choices if isinstance(choice, int | float)]
+        values = list(ours.choices)
     else:
         return True
+    if isinstance(ours, CategoricalDistribution) != isinstance(theirs, CategoricalDistribution):
+        # Between choices and a range only numbers pass; a switch is none.
+        values = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+    if not values:
+        return False
     one = Space({present_name: ours})
     return bool((~np.isnan(one.encode([{present_name: value} for value in values]))).any())
 
 
+def _same_spelling(a: str, b: str) -> bool:
+    return _canonical(a) == _canonical(b)
+
+
 def _synonymous(a: str, b: str) -> bool:
     a, b = _canonical(a), _canonical(b)
-    return a == b or any(a in group and b in group for group in SYNONYMS)
+    return any(a in group and b in group for group in SYNONYMS)
 
 
 def _canonical(name: str) -> str:
