@@ -8,7 +8,6 @@ saved, as JSON; from it and the arguments everything else follows.
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
 import numbers
@@ -18,11 +17,6 @@ from functools import partial
 from typing import Any, Literal, cast
 
 from ray.air.constants import TRAINING_ITERATION
-from ray.tune.impl.placeholder import (
-    create_resolvers_map,
-    inject_placeholders,
-    resolve_placeholders,
-)
 from ray.tune.result import DEFAULT_METRIC
 from ray.tune.search import UNDEFINED_METRIC_MODE, UNDEFINED_SEARCH_SPACE, Searcher
 
@@ -40,6 +34,7 @@ from metahpo.task import Task
 from raytune_meta.domains import from_json, to_json
 from raytune_meta.history import History
 from raytune_meta.ledger import Ledger, Record
+from raytune_meta.objects import put_back, take_out
 from raytune_meta.planner import Plan
 from raytune_meta.space import SearchSpace, merged, nested
 from raytune_meta.state import read_state, write_state
@@ -110,12 +105,11 @@ class MetaSearch(Searcher):
         self._history = History(history)
         self._metafeatures = checked_metafeatures({} if task is None else task)
         self._seed = fresh_seed() if seed is None else checked_seed(seed)
-        self._resolvers = create_resolvers_map()
         self._own_space = space is not None
         self._space: SearchSpace | None = None
+        # As Ray does to param_space.
+        tree, self._taken = take_out(space or {})
         if space is not None:
-            # As Ray does to param_space: functions and objects out, to be put back into trials.
-            tree = inject_placeholders(copy.deepcopy(dict(space)), self._resolvers)
             self._space = SearchSpace(tree)
         self._ledger = Ledger()
         self._limit: int | None = None
@@ -244,10 +238,7 @@ class MetaSearch(Searcher):
         tree = space.resolve(configuration, constants=self._own_space)
         if given is not None:
             tree = merged(tree, given)
-        if self._resolvers:
-            tree = copy.deepcopy(tree)
-            resolve_placeholders(tree, self._resolvers)
-        return tree
+        return put_back(tree, self._taken) if self._taken else tree
 
     def _in_units(self, decision: dict[str, Any] | None) -> dict[str, Any] | None:
         """The record of a decision, its prediction with the sign that the metric has."""
@@ -358,7 +349,7 @@ class MetaSearch(Searcher):
             "metric": self._metric,
             "mode": self._mode,
             "space": None if self._space is None else to_json(self._space.tree),
-            "holds_objects": bool(self._resolvers),
+            "holds_objects": bool(self._taken),
             "seed": self._seed,
             "asked": self._asked,
             "points_used": self._points_used,

@@ -127,7 +127,7 @@ def nested(tree: Mapping[str, Any]) -> dict[str, Any]:
             if not isinstance(place, dict):
                 raise ValueError(f"{key!r}: {part!r} is both a value and a group of values")
         if isinstance(value, Mapping):
-            known: Any = place.get(path[-1])
+            known = place.get(path[-1])
             inner = nested(value)
             value = merged(known, inner) if isinstance(known, Mapping) else inner
         place[path[-1]] = value
@@ -139,8 +139,9 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     result = dict(below)
     for key, value in above.items():
         known = result.get(key)
-        both = isinstance(known, Mapping) and isinstance(value, Mapping)
-        result[key] = merged(known, value) if both else value
+        if isinstance(known, Mapping) and isinstance(value, Mapping):
+            value = merged(known, value)
+        result[key] = value
     return result
 
 
