@@ -7,13 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metahpo.surrogate.scores import Warp, own_warp
+from metahpo.surrogate.scores import FENCE, Warp, own_warp, standardising_warp
 
 # The time a case takes says nothing on a busy machine.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
-warps = st.builds(Warp, st.floats(-1e3, 1e3), st.floats(1e-3, 1e3))
+warps = st.builds(
+    Warp, st.floats(-1e3, 1e3), st.floats(1e-3, 1e3), st.floats(0, 10) | st.just(math.inf)
+)
 values = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=8).map(np.array)
 
 
@@ -97,3 +99,46 @@ def test_tiny_values_are_told_apart():
 def test_sentinels_for_failure_do_not_overflow():
     values = np.array([-1e300, -1e300, -1e300, 1.0, 2.0])
     assert np.isfinite(own_warp(values).scores(values)).all()
+
+
+# ---- the warp of a model that knows one task alone -----------------------------------------
+
+many = st.lists(st.floats(-10, 10), min_size=2, max_size=12, unique_by=lambda v: round(v, 3))
+
+
+@given(many.map(np.array))
+def test_without_outliers_values_are_standardised(values):
+    lower, upper = np.quantile(values, [0.25, 0.75])
+    if values.min() >= lower - FENCE * (upper - lower):
+        expected = (values - values.mean()) / values.std()
+        np.testing.assert_allclose(standardising_warp(values).scores(values), expected, atol=1e-6)
+
+
+def test_outliers_are_compressed_and_leave_the_others_alone():
+    values = np.linspace(0.0, 1.0, 12)
+    values[0] = -1e3
+    diverged = values.copy()
+    diverged[0] = -1e9
+    scores, others = (standardising_warp(v).scores(v) for v in (values, diverged))
+    np.testing.assert_allclose(scores[1:], others[1:])
+    assert others[0] < scores[0] < scores[1:].min() - 1
+    assert np.ptp(scores[1:]) > 1
+
+
+@given(many, st.floats(-100, 100), st.floats(1e-3, 1e3))
+def test_standardised_scores_know_no_location_and_unit(values, shift, scale):
+    values = np.array(values)
+    moved = shift + scale * values
+    before = standardising_warp(values).scores(values)
+    np.testing.assert_allclose(standardising_warp(moved).scores(moved), before, atol=1e-5)
+
+
+@pytest.mark.parametrize("values", [[3.0], [0.0, 0.0], [-1e30] * 5, [0.1 + 0.2, 0.3, 0.3]])
+def test_where_all_agree_scores_are_nothing(values):
+    values = np.array(values)
+    np.testing.assert_allclose(standardising_warp(values).scores(values), 0.0, atol=1e-12)
+
+
+def test_sentinels_do_not_overflow_when_standardised():
+    values = np.array([-1e300, -1e300, -1e300, 1.0, 2.0])
+    assert np.isfinite(standardising_warp(values).scores(values)).all()

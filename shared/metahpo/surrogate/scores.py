@@ -4,13 +4,17 @@ A task's values are its own: their location, their unit, and how far the failure
 Models see scores instead, which a warp makes of values y:
 
     z = (y - centre) / unit
-    s = z where z >= 0, and -k log(1 - z / k) below, with k = COMPRESSION
+    s = z where z >= -knee, and -knee - k log(1 - (z + knee) / k) below, with k = COMPRESSION
 
-Above the centre scores are linear, so that improvements keep their proportions; below it they
-are compressed, because by how much a bad configuration is bad tells little about where the good
-ones are. The compression follows the idea of Vizier's half-rank warping (Song et al. 2024, "The
-Vizier Gaussian process bandit algorithm"), with the difference that it is a smooth function of
-two parameters: they can be fitted, and its density is known.
+Above the knee scores are linear, so that improvements keep their proportions; below it they are
+compressed, because by how much a bad configuration is bad tells little about where the good ones
+are. The compression follows the idea of Vizier's half-rank warping (Song et al. 2024, "The
+Vizier Gaussian process bandit algorithm"), with the difference that it is a smooth function
+whose parameters can be fitted and whose density is known.
+
+Past tasks, which are compared with each other, are compressed below their median. A model that
+knows the present task alone keeps its values as they are, but for outliers: where half of the
+space is a plateau, magnifying the plateau's ripples hides the slope that leads out of it.
 """
 
 from __future__ import annotations
@@ -23,6 +27,8 @@ import numpy as np
 from metahpo.space import Array
 
 COMPRESSION = 1.0
+# Tukey's outer fence, in interquartile ranges below the lower quartile: outliers lie beyond it.
+FENCE = 3.0
 
 
 class Warp(NamedTuple):
@@ -31,30 +37,60 @@ class Warp(NamedTuple):
     Attributes:
         centre: The value of score 0.
         unit: Values a score of 1 lies above it; positive.
+        knee: The score, with its sign turned, below which scores are compressed.
     """
 
     centre: float
     unit: float
+    knee: float = 0.0
 
     def scores(self, values: Array) -> Array:
         """N scores of n values."""
         z = (values - self.centre) / self.unit
-        below = -COMPRESSION * np.log1p(np.maximum(-z, 0.0) / COMPRESSION)
-        return np.where(z < 0.0, below, z)
+        below = -self.knee - COMPRESSION * np.log1p(self._short(z) / COMPRESSION)
+        return np.where(z < -self.knee, below, z)
 
     def values(self, scores: Array) -> Array:
         """N values of n scores."""
-        below = COMPRESSION * np.expm1(np.maximum(-scores, 0.0) / COMPRESSION)
-        return self.centre + self.unit * np.where(scores < 0.0, -below, scores)
+        below = -self.knee - COMPRESSION * np.expm1(self._short(scores) / COMPRESSION)
+        return self.centre + self.unit * np.where(scores < -self.knee, below, scores)
 
     def log_slopes(self, values: Array) -> Array:
         """N logarithms of d scores / d values: they carry densities back to values."""
         z = (values - self.centre) / self.unit
-        return -np.log1p(np.maximum(-z, 0.0) / COMPRESSION) - math.log(self.unit)
+        return -np.log1p(self._short(z) / COMPRESSION) - math.log(self.unit)
+
+    def _short(self, z: Array) -> Array:
+        """How far each z lies below the knee; nothing where there is none."""
+        return np.maximum(-self.knee - z, 0.0)
+
+
+def standardising_warp(values: Array) -> Warp:
+    """Mean 0 and variance 1, but for low outliers, which are compressed.
+
+    Args:
+        values: n finite values.
+
+    Returns:
+        Centre and unit are the mean and the standard deviation of the values, those beyond
+        Tukey's outer fence (Tukey 1977) counted as if they lay on it; there is the knee.
+    """
+    # In parts of the largest: the squares of huge values would overflow.
+    largest = float(np.abs(values).max()) or 1.0
+    scaled = values / largest
+    lower, upper = np.quantile(scaled, [0.25, 0.75])
+    fence = float(lower - FENCE * (upper - lower)) if upper > lower else -np.inf
+    fenced = np.maximum(scaled, fence)
+    centre, unit = float(fenced.mean()), float(fenced.std())
+    # Values that agree to the last digits give a unit that rounding made.
+    if unit <= 1e-12:
+        return Warp(largest * centre, 1.0)
+    knee = (centre - fence) / unit if scaled.min() < fence else math.inf
+    return Warp(largest * centre, largest * unit, knee)
 
 
 def own_warp(values: Array) -> Warp:
-    """The warp that a task's own values suggest.
+    """The warp that makes a task's values comparable with those of other tasks.
 
     Args:
         values: n finite values.

@@ -32,7 +32,7 @@ from metahpo.surrogate.kernel import (
     matern52,
 )
 from metahpo.surrogate.past import PastModels
-from metahpo.surrogate.scores import Warp, own_warp
+from metahpo.surrogate.scores import Warp, standardising_warp
 
 # Below so many observations a target-only model has nothing to say.
 TARGET_ONLY_FROM = 4
@@ -143,7 +143,7 @@ def fit_parameters(
     """
     target = None
     if past is None or len(values) >= TARGET_ONLY_FROM:
-        target = fit([Data(X, own_warp(values).scores(values))], owner)
+        target = fit([Data(X, standardising_warp(values).scores(values))], owner)
     transfer = None if past is None else _fit_transfer(X, values, past, rho)
     return Fitted(target, transfer)
 
@@ -221,7 +221,7 @@ def _contradiction(values: Array, expected: Array) -> float:
 def _target_only(
     X: Array, values: Array, owner: tuple[int, ...], hyperparameters: Hyperparameters
 ) -> Component:
-    warp = own_warp(values)
+    warp = standardising_warp(values)
     kernel = Kernel(
         hyperparameters.feature_lengthscales(owner),
         hyperparameters.signal,
