@@ -1,8 +1,22 @@
 """Tuning that remembers: what knows neither trial loop (see docs/architecture.md)."""
 
+from typing import TYPE_CHECKING, Any
+
 from metahpo.archive import Archive
 from metahpo.space import Space, SpaceError
 from metahpo.task import Task, Trial, TrialState
 
-__all__ = ["Archive", "Space", "SpaceError", "Task", "Trial", "TrialState"]
+if TYPE_CHECKING:
+    from metahpo.recommendation import recommend
+
+__all__ = ["Archive", "Space", "SpaceError", "Task", "Trial", "TrialState", "recommend"]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    # It brings torch, which takes seconds.
+    if name == "recommend":
+        from metahpo.recommendation import recommend
+
+        return recommend
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -127,4 +127,5 @@ def _r2(model: Any, X: Array, y: Array) -> float:
 def _fitted(model: Any, X: Array, y: Any) -> Callable[[Array], Any]:
     if len(np.unique(y)) < 2:
         return lambda rows: np.full(len(rows), y[0])
-    return clone(model).fit(X, y).predict
+    fresh: Any = clone(model)
+    return fresh.fit(X, y).predict

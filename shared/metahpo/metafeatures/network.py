@@ -19,6 +19,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.parameter import UninitializedParameter
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -99,7 +100,7 @@ def network_metafeatures(model: nn.Module | None, example: Any = None) -> dict[s
 
 def _parameters(model: nn.Module) -> dict[str, float]:
     parameters = list(model.parameters())
-    if any(isinstance(p, nn.parameter.UninitializedTensorMixin) for p in parameters):
+    if any(isinstance(p, UninitializedParameter) for p in parameters):
         # Lazy modules know their sizes after the first pass only.
         return {"parameters": math.nan, "trainable_share": math.nan}
     total = sum(p.numel() for p in parameters)

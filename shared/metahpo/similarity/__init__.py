@@ -1,6 +1,29 @@
 """Which past tasks matter."""
 
+from metahpo.similarity.description import Standardiser
+from metahpo.similarity.kglasso import KGLasso
 from metahpo.similarity.metafeatures import metafeature_weights, relevance
+from metahpo.similarity.metric import LearnedMetric
+from metahpo.similarity.neighbours import (
+    Distance,
+    GaussianKernel,
+    Neighbours,
+    Portfolio,
+    Similarity,
+)
 from metahpo.similarity.ranking import agreement, sharpen
 
-__all__ = ["agreement", "metafeature_weights", "relevance", "sharpen"]
+__all__ = [
+    "Distance",
+    "GaussianKernel",
+    "KGLasso",
+    "LearnedMetric",
+    "Neighbours",
+    "Portfolio",
+    "Similarity",
+    "Standardiser",
+    "agreement",
+    "metafeature_weights",
+    "relevance",
+    "sharpen",
+]
