@@ -65,7 +65,8 @@ class MetaSampler(BaseSampler):
             ``Study``, an ``Archive``, the path or URL of an archive, a ``Task``, or a list of
             these. None for the other studies of the study's own storage. Read once, when a
             study first needs it.
-        task: Meta-features of the task at hand, numbers by name (``{"rows": 5e4}``). They are
+        task: Meta-features of the task at hand, numbers by name (``{"rows": 5e4}``), as
+            ``metahpo.metafeatures.extract`` gives them; NaN is what is not known. They are
             kept with the study, for this sampler's workers and for later readers.
         seed: Makes suggestions reproducible.
         warn_independent_sampling: Whether to log a warning when a hyperparameter that the
@@ -73,7 +74,7 @@ class MetaSampler(BaseSampler):
 
     Raises:
         TypeError: For a history or a task of the wrong type.
-        ValueError: For a meta-feature that is not finite, or a negative seed.
+        ValueError: For a meta-feature that is infinite, or a negative seed.
     """
 
     def __init__(

@@ -5,6 +5,9 @@ import sys
 from pathlib import Path
 
 import optuna
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
 import pytest
 from optuna.distributions import (
     CategoricalDistribution,
@@ -15,6 +18,7 @@ from ray_folders import params, write_trial
 
 from metahpo import cli
 from metahpo.archive import Archive
+from metahpo.recommendation import METHODS
 from metahpo.space import Space
 from metahpo.task import Task, Trial
 
@@ -151,6 +155,39 @@ class TestShow:
         assert "mnist" in out
         assert err.startswith("metahpo: warning: skipped ")
         assert "broken.parquet" in err
+
+
+class TestRecommend:
+    @pytest.fixture
+    def data(self, tmp_path: Path) -> Path:
+        path = tmp_path / "data.csv"
+        lines = [f"{n},{n % 7},{'ab'[n % 2]}" for n in range(40)]
+        path.write_text("\n".join(["size,shape,class", *lines]))
+        return path
+
+    @pytest.mark.parametrize("kind", ["csv", "parquet"])
+    def test_a_file(self, archive, data, kind, capsys):
+        if kind == "parquet":
+            pa.parquet.write_table(pa.csv.read_csv(data), data.with_suffix(".parquet"))
+        arguments = ["recommend", str(data.with_suffix(f".{kind}")), "--target", "class"]
+        assert cli.main([*arguments, "--archive", archive, "-k", "1"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[1].split() == ["1", "1.000", "lr=0.01,", "layers=2,", "act=None"]
+        assert "  1.000  mnist" in lines
+
+    def test_what_is_missing_is_told(self, archive, data, capsys):
+        for arguments, told in (
+            ([str(data), "--target", "clas"], "did you mean 'class'?"),
+            ([f"{data}x", "--target", "class"], "there is no file"),
+        ):
+            assert cli.main(["recommend", *arguments, "--archive", archive]) == 1
+            assert told in capsys.readouterr().err
+        missing = ["--archive", f"{archive}x"]
+        assert cli.main(["recommend", str(data), "--target", "class", *missing]) == 1
+        assert "there is no archive" in capsys.readouterr().err
+
+    def test_the_methods_are_those_there_are(self):
+        assert tuple(METHODS) == cli.METHODS
 
 
 class TestEnds:

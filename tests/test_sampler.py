@@ -9,11 +9,13 @@ import warnings
 import numpy as np
 import optuna
 import pytest
+import torch
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState as OptunaState
 
 from metahpo import Space, Task, Trial, TrialState
 from metahpo.decision import Decision, Source
+from metahpo.metafeatures import extract
 from optuna_meta import MetaSampler, explain
 
 LR = FloatDistribution(1e-5, 1.0, log=True)
@@ -365,10 +367,39 @@ def test_metafeatures_of_the_wrong_type(task):
         MetaSampler(task=task)
 
 
-@pytest.mark.parametrize("number", [math.nan, math.inf])
-def test_metafeatures_must_be_finite(number):
+def test_metafeatures_must_be_finite():
     with pytest.raises(ValueError, match="'rows' must be finite"):
-        MetaSampler(task={"rows": number})
+        MetaSampler(task={"rows": math.inf})
+
+
+def test_extracted_metafeatures_decide_which_past_tasks_count():
+    """From data and a network to the first trial; what they do not tell is left out."""
+
+    def described(rows: int) -> dict[str, float]:
+        rng = np.random.default_rng(rows)
+        X, y = rng.normal(size=(rows, 3)), np.arange(rows) % 2
+        return extract(X, y, model=torch.nn.Linear(3, 2))
+
+    space = Space({"x": optuna.distributions.FloatDistribution(0.0, 1.0)})
+    grid = np.linspace(0.0, 1.0, 21).tolist()
+    history = [
+        Task(
+            f"{rows} rows",
+            space,
+            tuple(Trial({"x": x}, -abs(x - best)) for x in grid),
+            described(rows),
+        )
+        for rows, best in [(20, 0.1), (24, 0.1), (28, 0.1), (400, 0.9), (440, 0.9), (480, 0.9)]
+    ]
+    firsts = []
+    for rows in (22, 450):
+        features = described(rows)
+        assert any(math.isnan(value) for value in features.values())
+        study = optuna.create_study(sampler=MetaSampler(history=history, task=features, seed=0))
+        study.optimize(lambda trial: abs(trial.suggest_float("x", 0, 1) - 0.5), n_trials=1)
+        firsts.append(study.trials[0].params["x"])
+    assert firsts[0] < 0.3
+    assert firsts[1] > 0.7
 
 
 # ---- seeds, copies, reuse ------------------------------------------------------------------

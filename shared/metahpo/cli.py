@@ -1,4 +1,4 @@
-"""The command line: ``metahpo collect`` and ``metahpo show``. Parses and prints, no more.
+"""The command line: ``metahpo collect``, ``show`` and ``recommend``. Parses and prints, no more.
 
 What can be collected is the business of ``metahpo.sources``.
 """
@@ -25,6 +25,8 @@ from tqdm import tqdm
 
 from metahpo.archive import Archive, ArchiveError, Outcome, SourceError
 from metahpo.sources import read_source
+from metahpo.space import Configuration
+from metahpo.tables import TableError, read_table
 from metahpo.task import Task, Trial
 
 # How many configurations, and how many characters of a list of names, are shown.
@@ -52,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             options.run(options)
             sys.stdout.flush()
-        except (ArchiveError, SourceError, OSError) as error:
+        except (ArchiveError, SourceError, TableError, OSError) as error:
             return _ended_early(error)
         except KeyboardInterrupt:
             return INTERRUPTED
@@ -89,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("archive", metavar="ARCHIVE", help="a folder, or a URL that fsspec knows")
     show.add_argument("--task", metavar="NAME", help="describe this task")
     show.set_defaults(run=_show)
+    _add_recommend(commands)
     return parser
 
 
@@ -125,6 +128,64 @@ def _collect(options: argparse.Namespace) -> None:
 def _with_progress(tasks: Sequence[Task], source: str) -> Iterable[Task]:
     # disable=None: no bar where standard error is no terminal.
     return tqdm(tasks, desc=source, unit="task", disable=None)
+
+
+# ---- recommend -----------------------------------------------------------------------------
+
+# As in ``metahpo.recommendation``, which brings torch and takes seconds to import.
+METHODS = ("kglasso", "knn", "cosine", "kernel", "metric", "portfolio")
+
+
+def _add_recommend(commands: Any) -> None:
+    recommend = commands.add_parser(
+        "recommend",
+        help="configurations for a data set, from past tasks like it",
+        description="Describes a data set, finds the past tasks that are like it, and recommends "
+        "configurations before any trial.",
+    )
+    recommend.add_argument("data", metavar="DATA", help="training data, a CSV or Parquet file")
+    recommend.add_argument("--target", required=True, metavar="COLUMN", help="what is predicted")
+    recommend.add_argument(
+        "--archive", required=True, help="past tasks: a folder, or a URL that fsspec knows"
+    )
+    recommend.add_argument("-k", type=_positive, default=5, help="how many (default: 5)")
+    recommend.add_argument("--method", choices=METHODS, default=METHODS[0])
+    recommend.set_defaults(run=_recommend)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number
+
+
+def _recommend(options: argparse.Namespace) -> None:
+    inputs, target = read_table(options.data, options.target)
+    tasks = Archive(options.archive).tasks()
+    if not any(task.observed for task in tasks):
+        raise ArchiveError(f"no task with observed trials in {options.archive}")
+    from metahpo.metafeatures import extract
+    from metahpo.recommendation import recommend
+
+    found = recommend(extract(inputs, target), tasks, options.k, options.method)
+    rows = [
+        (f"{number}", f"{item.score:.3f}", _configuration(item.configuration))
+        for number, item in enumerate(found, start=1)
+    ]
+    past = [(f"{weight:z.3f}", name) for name, weight in found.past_tasks[:BEST]]
+    decided = [(f"{share:.3f}", name) for name, share in found.metafeatures[:BEST]]
+    lines = [
+        *_aligned([("", "score", "configuration"), *rows]),
+        "",
+        "past tasks that count most, and their weights",
+        *_indented(past),
+        "",
+        "meta-features that decided, and their shares",
+        *_indented(decided),
+    ]
+    for line in lines:
+        print(line)
 
 
 # ---- show ----------------------------------------------------------------------------------
@@ -172,7 +233,7 @@ def _details(task: Task) -> list[str]:
         *_indented([(name, _number(value)) for name, value in task.metafeatures.items()]),
         "",
         "best configurations (larger values are better)",
-        *_indented([(_number(value), _configuration(trial)) for value, trial in best]),
+        *_indented([(_number(v), _configuration(trial.configuration)) for v, trial in best]),
     ]
 
 
@@ -205,8 +266,8 @@ def _range(distribution: BaseDistribution) -> str:
     return repr(distribution)
 
 
-def _configuration(trial: Trial) -> str:
-    return ", ".join(f"{name}={_value(value)}" for name, value in trial.configuration.items())
+def _configuration(configuration: Configuration) -> str:
+    return ", ".join(f"{name}={_value(value)}" for name, value in configuration.items())
 
 
 def _value(value: Any) -> str:

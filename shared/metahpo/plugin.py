@@ -82,11 +82,11 @@ def checked_seed(seed: int) -> int:
 
 
 def checked_metafeatures(given: Mapping[str, float]) -> dict[str, float]:
-    """The meta-features that a user gave.
+    """The meta-features that a user gave, without those that are NaN: unknown.
 
     Raises:
         TypeError: For what is no mapping of names to numbers.
-        ValueError: For a number that is not finite.
+        ValueError: For an infinite number.
     """
     if not isinstance(given, Mapping):
         raise TypeError(f"task must be a mapping of meta-features to numbers, got {given!r}")
@@ -95,6 +95,6 @@ def checked_metafeatures(given: Mapping[str, float]) -> dict[str, float]:
             raise TypeError(
                 f"task must map names of meta-features to numbers, got {name!r}: {value!r}"
             )
-        if not math.isfinite(value):
+        if math.isinf(value):
             raise ValueError(f"meta-feature {name!r} must be finite, got {value!r}")
-    return {name: float(value) for name, value in given.items()}
+    return {name: float(value) for name, value in given.items() if not math.isnan(value)}

@@ -145,7 +145,7 @@ def recommend(
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     described = task.metafeatures if isinstance(task, Task) else task
-    past = [other for other in _tasks(archive) if not _same(other, task)]
+    past = [other for other in _tasks(archive) if other.observed and not _same(other, task)]
     space = task.space if isinstance(task, Task) and len(task.space) else None
     space = space or expected_space(past, described)
     aligned = [(other, view) for other in past if space and (view := align(other, space))]
@@ -194,7 +194,7 @@ def choose(scores: Array, weights: Array, k: int) -> list[int]:
 
 
 def _recommendations(
-    names: Sequence[str],
+    names: list[str],
     configurations: Sequence[Configuration],
     scores: Array,
     weights: Array,
@@ -209,7 +209,7 @@ def _recommendations(
             float(np.clip(weights @ scores[:, index], 0.0, 1.0)),
             tuple(
                 Evidence(names[row], float(weights[row]), float(scores[row, index]))
-                for row in order[:NAMED]
+                for row in order[:NAMED].tolist()
             ),
         )
         for index in choose(scores, weights, k)
@@ -217,7 +217,7 @@ def _recommendations(
     return Recommendations(
         items,
         method,
-        tuple((names[row], float(weights[row])) for row in order),
+        tuple((names[row], float(weights[row])) for row in order.tolist()),
         tuple(importance.items()),
     )
 

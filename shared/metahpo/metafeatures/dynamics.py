@@ -93,7 +93,7 @@ def _floats(point: Any) -> list[float]:
 
 
 def _shape(times: Array, values: Array) -> dict[str, float]:
-    names = (
+    names: tuple[str, ...] = (
         "initial_slope",
         "convergence_rate",
         "power_law_exponent",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 
@@ -46,7 +46,7 @@ class _Described:
     def __init__(self, distance: Distance | str = Distance.EUCLIDEAN) -> None:
         self.distance = Distance(distance)
 
-    def fit(self, past: Sequence[Mapping[str, float]], performance: Array) -> _Described:
+    def fit(self, past: Sequence[Mapping[str, float]], performance: Array) -> Self:
         """Keeps the past tasks' standardised meta-features; performance is not used."""
         self.standardiser = Standardiser(past)
         return self
