@@ -376,9 +376,13 @@ def test_extracted_metafeatures_decide_which_past_tasks_count():
     """From data and a network to the first trial; what they do not tell is left out."""
 
     def described(rows: int) -> dict[str, float]:
+        """Few rows are of two classes and continuous; many are of five, and of small numbers."""
         rng = np.random.default_rng(rows)
-        X, y = rng.normal(size=(rows, 3)), np.arange(rows) % 2
-        return extract(X, y, model=torch.nn.Linear(3, 2))
+        if rows < 300:
+            X, y = rng.normal(size=(rows, 3)), np.arange(rows) % 2
+        else:
+            X, y = rng.poisson(0.5, size=(rows, 20)), np.arange(rows) % 5
+        return extract(X, y, model=torch.nn.Linear(X.shape[1], 2))
 
     space = Space({"x": optuna.distributions.FloatDistribution(0.0, 1.0)})
     grid = np.linspace(0.0, 1.0, 21).tolist()
@@ -389,10 +393,10 @@ def test_extracted_metafeatures_decide_which_past_tasks_count():
             tuple(Trial({"x": x}, -abs(x - best)) for x in grid),
             described(rows),
         )
-        for rows, best in [(20, 0.1), (24, 0.1), (28, 0.1), (400, 0.9), (440, 0.9), (480, 0.9)]
+        for rows, best in [(180, 0.1), (200, 0.1), (220, 0.1), (400, 0.9), (440, 0.9), (480, 0.9)]
     ]
     firsts = []
-    for rows in (22, 450):
+    for rows in (190, 450):
         features = described(rows)
         assert any(math.isnan(value) for value in features.values())
         study = optuna.create_study(sampler=MetaSampler(history=history, task=features, seed=0))

@@ -104,7 +104,7 @@ def _shape(times: Array, values: Array) -> dict[str, float]:
         "improvement",
         "best_at",
     )
-    features = dict.fromkeys(names, math.nan)
+    features: dict[str, float] = dict.fromkeys(names, math.nan)
     features["steps"] = float(len(values)) if len(values) else math.nan
     spread = float(np.ptp(values)) if len(values) else 0.0
     if len(values) < 2 or not 0 < spread < math.inf or np.ptp(times) == 0:
