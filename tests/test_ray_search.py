@@ -144,7 +144,7 @@ def test_a_mode_alone_means_the_anonymous_metric():
         ({"metric": ["a", "b"], "mode": ["max", "min"]}, ValueError),
         ({"metric": 5}, TypeError),
         ({"seed": -1}, ValueError),
-        ({"task": {"rows": math.nan}}, ValueError),
+        ({"task": {"rows": math.inf}}, ValueError),
         ({"history": 5}, TypeError),
         ({"history": ""}, ValueError),
         ({"points_to_evaluate": [1]}, TypeError),
