@@ -2,6 +2,9 @@
 
     good          20 tasks of the family, 40 random and 60 TPE trials each
     small         3 tasks of the family, 12 random and 18 TPE trials each
+    large         all tasks of the family's history, 120 random and 180 TPE trials each
+    other-space   good, but tuned in a space with other bounds, without two of the
+                  hyperparameters, and with a third under another name
     negated       good, every value negated: the past's best is the present's worst
     other-family  20 tasks of another family under the present one's names and bounds
     none          nothing
@@ -11,6 +14,7 @@ The task under test and, in families that share data sets, its data set is never
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +23,8 @@ import numpy as np
 import optuna
 
 from benchmarks.cache import cached_pickle
-from benchmarks.problems import DATA, Problem, load_family, load_problem, split
+from benchmarks.foreign import ForeignSpace
+from benchmarks.problems import DATA, Problem, load_problem, space_of, split
 from metahpo.space import Space
 from metahpo.task import Task, Trial
 
@@ -30,6 +35,10 @@ OTHER_FAMILY = {
     "rpart": "lcbench",
     "ranger": "lcbench",
     "glmnet": "lcbench",
+    "fcnet": "hpobench",
+    "hpobench": "fcnet",
+    "mlp": "lcbench",
+    "lenet": "lcbench",
 }
 
 
@@ -44,6 +53,7 @@ class Recipe:
 
 GOOD = Recipe(tasks=20, random=40, tpe=60)
 SMALL = Recipe(tasks=3, random=12, tpe=18)
+LARGE = Recipe(tasks=10**9, random=120, tpe=180)
 
 
 def history(kind: str, family: str, task: str | None = None, data: Path = DATA) -> list[Task]:
@@ -74,14 +84,39 @@ def tuned_task(family: str, task: str, recipe: Recipe, data: Path = DATA) -> Tas
     return cached_pickle(name, lambda: _tune(load_problem(family, task, data), recipe))
 
 
+def foreign_task(family: str, task: str, recipe: Recipe, data: Path = DATA) -> Task:
+    """The same in another space than the family's (``ForeignSpace``); kept on disk."""
+    name = f"history/{family}-{task}-{recipe.random}-{recipe.tpe}-foreign.pkl"
+    return cached_pickle(
+        name, lambda: _tune(ForeignSpace(load_problem(family, task, data)), recipe)
+    )
+
+
 def _tune(problem: Problem, recipe: Recipe) -> Task:
-    # The seed is the data set's own, so that no two tasks try the same random configurations.
-    seed = int(problem.task)
-    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=recipe.random)
+    sampler = optuna.samplers.TPESampler(
+        seed=_seed_of(problem.name), n_startup_trials=recipe.random
+    )
     study = optuna.create_study(direction="maximize", sampler=sampler)
     study.optimize(problem.objective, n_trials=recipe.random + recipe.tpe)
     trials = tuple(Trial(trial.params, trial.value) for trial in study.get_trials(deepcopy=False))
-    return Task(problem.name, Space(problem.space.distributions), trials, source="benchmarks")
+    space = Space(problem.space.distributions)
+    return Task(problem.name, space, trials, problem.metafeatures, source="benchmarks")
+
+
+def _seed_of(name: str) -> int:
+    """A seed of the task's own, so that no two try the same random configurations."""
+    task = name.split("/")[1]
+    return int(task) if task.isdigit() else zlib.crc32(name.encode())
+
+
+def _large(family: str, task: str | None, data: Path) -> list[Task]:
+    return _tuned(family, LARGE, task, data)
+
+
+def _other_space(family: str, task: str | None, data: Path) -> list[Task]:
+    return [
+        foreign_task(family, name, GOOD, data) for name in past_tasks(family, GOOD, task, data)
+    ]
 
 
 def _good(family: str, task: str | None, data: Path) -> list[Task]:
@@ -97,7 +132,7 @@ def _negated(family: str, task: str | None, data: Path) -> list[Task]:
 
 
 def _other_family(family: str, task: str | None, data: Path) -> list[Task]:
-    space = load_family(family, data).space
+    space = space_of(family, data)
     return [_rename(past, space) for past in _good(OTHER_FAMILY[family], task, data)]
 
 
@@ -108,6 +143,8 @@ def _none(family: str, task: str | None, data: Path) -> list[Task]:
 KINDS: dict[str, Callable[[str, str | None, Path], list[Task]]] = {
     "good": _good,
     "small": _small,
+    "large": _large,
+    "other-space": _other_space,
     "negated": _negated,
     "other-family": _other_family,
     "none": _none,

