@@ -1,183 +1,52 @@
-"""Tables and regret curves from the results of ``benchmarks.run``.
+"""Tables and plots from the results of ``benchmarks.run``.
 
-    python -m benchmarks.report runs.jsonl more.jsonl --markdown report.md --plot curves.png
-
-A family's figures use the (task, seed) pairs that all its methods have completed, so that
-results of a part of the runs compare like with like. Regrets are means over seeds, then over
-tasks; intervals are 95% bootstrap intervals over tasks.
+python -m benchmarks.report runs.jsonl more.jsonl --markdown report.md --plot curves.png
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 
-from benchmarks.peers import HISTORYLESS, METHODS
-from benchmarks.run import read_records
+from benchmarks.compare import (
+    OURS,
+    POOLED,
+    Group,
+    Record,
+    against_best_peer,
+    group,
+    interval,
+    is_ours,
+    label,
+    share_worse,
+    trials_to_reach,
+)
+from benchmarks.peers import ABLATIONS
+from benchmarks.records import read_records
 from metahpo.space import Array
 
 POINTS = (1, 3, 5, 10, 20, 30, 50)
-RESAMPLES = 10_000
-POOLED = "all families"
-OURS = "meta"
-
-Pair = tuple[str, int]
+WORSE_AT = (10, 20, 30, 50)
+BARS_AT = (3, 10, 50)
 
 
-@dataclass(frozen=True)
-class Group:
-    """The methods compared on one family, over the pairs that all of them completed.
-
-    Attributes:
-        methods: Labels, in the order of ``METHODS``.
-        tasks: The task of each pair.
-        regrets: methods x pairs x trials, the best so far.
-        milliseconds: What asking and telling took, mean over trials, by method.
-    """
-
-    methods: tuple[str, ...]
-    tasks: tuple[str, ...]
-    regrets: Array
-    milliseconds: tuple[float, ...]
-
-    @property
-    def by_task(self) -> Array:
-        """Mean over seeds: methods x tasks x trials."""
-        names = np.array(self.tasks)
-        means = [self.regrets[:, names == task].mean(axis=1) for task in dict.fromkeys(self.tasks)]
-        return np.stack(means, axis=1)
-
-    @property
-    def ranks(self) -> Array:
-        """Mean rank over pairs, 1 is best: methods x trials."""
-        return rankdata(self.regrets, axis=0).mean(axis=1)
+# ---- the whole -----------------------------------------------------------------------------
 
 
-# ---- reading -------------------------------------------------------------------------------
-
-
-def label(record: Mapping[str, Any]) -> str:
-    """The method, with its history where that is not the usual one."""
-    usual = "none" if record["method"] in HISTORYLESS else "good"
-    shown = record["history"]
-    return record["method"] if shown == usual else f"{record['method']} ({shown})"
-
-
-def group(records: Iterable[Mapping[str, Any]]) -> dict[str, Group]:
-    """Groups by family, and the pooled one where there are several."""
-    runs: dict[str, dict[str, dict[Pair, Mapping[str, Any]]]] = defaultdict(
-        lambda: defaultdict(dict)
-    )
-    for record in records:
-        pair = f"{record['family']}/{record['task']}", record["seed"]
-        runs[record["family"]][label(record)][pair] = record
-    groups = {family: _compare(methods) for family, methods in runs.items()}
-    groups = {family: g for family, g in groups.items() if g.tasks}
-    return groups | _pool(list(groups.values()))
-
-
-def _compare(runs: Mapping[str, Mapping[Pair, Mapping[str, Any]]]) -> Group:
-    methods = sorted(runs, key=_order)
-    pairs = sorted(set.intersection(*(set(runs[method]) for method in methods)))
-    chosen = [[runs[method][pair] for pair in pairs] for method in methods]
-    trials = min((len(r["regrets"]) for row in chosen for r in row), default=0)
-    regrets = [[record["regrets"][:trials] for record in row] for row in chosen]
-    return Group(
-        methods=tuple(methods),
-        tasks=tuple(task for task, _ in pairs),
-        regrets=np.array(regrets, float).reshape(len(methods), len(pairs), trials),
-        milliseconds=tuple(
-            float(np.mean([r["milliseconds"] for r in row])) if row else np.nan for row in chosen
-        ),
-    )
-
-
-def _order(shown: str) -> tuple[int, str]:
-    return list(METHODS).index(shown.split(" ")[0]), shown
-
-
-def _pool(groups: Sequence[Group]) -> dict[str, Group]:
-    """All pairs together, for the methods that every family has."""
-    if len(groups) < 2:
-        return {}
-    shared = [m for m in groups[0].methods if all(m in g.methods for g in groups)]
-    trials = min(g.regrets.shape[2] for g in groups)
-    rows = [[g.methods.index(method) for method in shared] for g in groups]
-    pooled = Group(
-        methods=tuple(shared),
-        tasks=tuple(task for g in groups for task in g.tasks),
-        regrets=np.concatenate(
-            [g.regrets[r, :, :trials] for g, r in zip(groups, rows, strict=True)], axis=1
-        ),
-        milliseconds=tuple(
-            float(np.mean([g.milliseconds[g.methods.index(m)] for g in groups])) for m in shared
-        ),
-    )
-    return {POOLED: pooled} if shared else {}
-
-
-# ---- figures -------------------------------------------------------------------------------
-
-
-def interval(by_task: Array) -> tuple[Array, Array]:
-    """95% bootstrap interval of the mean over tasks.
-
-    Args:
-        by_task: ... x tasks x trials.
-
-    Returns:
-        Lower and upper end, ... x trials each.
-    """
-    low, high = np.quantile(_resampled_means(by_task), [0.025, 0.975], axis=0)
-    return low, high
-
-
-def _resampled_means(by_task: Array) -> Array:
-    """Means over tasks drawn with replacement: resamples x ... x trials."""
-    n = by_task.shape[-2]
-    rng = np.random.default_rng(0)
-    counts = rng.multinomial(n, np.full(n, 1 / n), RESAMPLES) / n
-    return np.asarray(np.tensordot(counts, by_task, axes=(1, by_task.ndim - 2)), float)
-
-
-def ratios(compared: Group, points: Sequence[int]) -> list[tuple[str, float, float, float]]:
-    """Our regret over the best peer's, at each point.
-
-    Returns:
-        The peer that is best there, the ratio, and the ends of its bootstrap interval (tasks
-        drawn for both alike).
-    """
-    peers = [i for i, m in enumerate(compared.methods) if not m.startswith(OURS)]
-    ours = compared.methods.index(OURS)
-    rows = []
-    for point in points:
-        at = compared.by_task[:, :, point - 1 : point]
-        best = min(peers, key=lambda i: at[i].mean())
-        means = _resampled_means(at[[ours, best]])[:, :, 0]
-        low, high = np.quantile(means[:, 0] / np.maximum(means[:, 1], 1e-12), [0.025, 0.975])
-        ratio = at[ours].mean() / max(at[best].mean(), 1e-12)
-        rows.append((compared.methods[best], float(ratio), float(low), float(high)))
-    return rows
-
-
-# ---- text ----------------------------------------------------------------------------------
-
-
-def markdown(groups: Mapping[str, Group]) -> str:
+def markdown(groups: Mapping[str, Group], records: Sequence[Record]) -> str:
     """The whole report."""
-    return "\n".join(_section(name, compared) for name, compared in groups.items())
+    sections = [_section(name, compared) for name, compared in groups.items()]
+    return "\n".join([*sections, _behind(groups), _origin(records)])
 
 
 def _section(name: str, compared: Group) -> str:
-    points = [point for point in POINTS if point <= compared.regrets.shape[2]]
+    points = _within(POINTS, compared)
     tasks = len(set(compared.tasks))
     lines = [
         f"## {name}",
@@ -185,14 +54,15 @@ def _section(name: str, compared: Group) -> str:
         f"{tasks} tasks, {len(compared.tasks)} runs a method. Mean normalised regret "
         "[95% interval over tasks] after so many trials; the best is bold.",
         "",
-        *_table(["method", *map(str, points), "ms a trial"], _regret_rows(compared, points)),
+        *_table(["method", *map(str, points)], _mean_rows(compared, compared.by_task, points, 4)),
         "",
-        "Average rank:",
+        "Average rank [95% interval over tasks]:",
         "",
-        *_table(["method", *map(str, points)], _rank_rows(compared, points)),
+        *_table(["method", *map(str, points)], _mean_rows(compared, compared.ranks, points, 2)),
         "",
+        *_side_figures(compared),
     ]
-    if OURS in compared.methods and any(not m.startswith(OURS) for m in compared.methods):
+    if OURS in compared.methods and not all(map(is_ours, compared.methods)):
         lines += [
             f"`{OURS}` against the best peer at each point (regret ratio; below 1 is better):",
             "",
@@ -202,39 +72,111 @@ def _section(name: str, compared: Group) -> str:
     return "\n".join(lines)
 
 
-def _regret_rows(compared: Group, points: Sequence[int]) -> list[list[str]]:
+def _within(points: Sequence[int], compared: Group) -> list[int]:
+    return [point for point in points if point <= compared.regrets.shape[2]]
+
+
+# ---- tables --------------------------------------------------------------------------------
+
+
+def _mean_rows(
+    compared: Group, by_task: Array, points: Sequence[int], digits: int
+) -> list[list[str]]:
     at = np.array(points) - 1
-    means = compared.by_task.mean(axis=1)[:, at]
-    low, high = (ends[:, at] for ends in interval(compared.by_task))
+    means = by_task.mean(axis=1)[:, at]
+    low, high = (ends[:, at] for ends in interval(by_task))
     best = np.isclose(means, means.min(axis=0))
+    ends = max(digits - 1, 1)
     return [
         [
             method,
             *(
-                f"{_bold(f'{means[i, j]:.4f}', best[i, j])} [{low[i, j]:.3f}, {high[i, j]:.3f}]"
+                f"{_bold(f'{means[i, j]:.{digits}f}', best[i, j])} "
+                f"[{low[i, j]:.{ends}f}, {high[i, j]:.{ends}f}]"
                 for j in range(len(points))
             ),
-            f"{compared.milliseconds[i]:.1f}",
         ]
         for i, method in enumerate(compared.methods)
     ]
 
 
-def _rank_rows(compared: Group, points: Sequence[int]) -> list[list[str]]:
-    ranks = compared.ranks[:, np.array(points) - 1]
-    best = np.isclose(ranks, ranks.min(axis=0))
-    return [
-        [method, *(_bold(f"{rank:.2f}", best[i, j]) for j, rank in enumerate(ranks[i]))]
-        for i, method in enumerate(compared.methods)
-    ]
+def _side_figures(compared: Group) -> list[str]:
+    """What a method costs, how soon it is as good as TPE, how often it is worse than a GP."""
+    head, columns = ["method"], [list(compared.methods)]
+    trials = compared.regrets.shape[2]
+    notes = []
+    if "tpe" in compared.methods:
+        head += ["trials to reach TPE", "runs that do"]
+        reached = trials_to_reach(compared)
+        columns.append([f"{m:.0f}" if math.isfinite(m) else f"> {trials}" for m, _ in reached])
+        columns.append([f"{share:.0%}" for _, share in reached])
+        notes.append(
+            f"`trials to reach TPE`: median number of trials to TPE's regret after {trials}."
+        )
+    if "gp" in compared.methods and (points := _within(WORSE_AT, compared)):
+        head += [f"worse than gp at {point}" for point in points]
+        worse = share_worse(compared, points)
+        columns += [[f"{share:.0%}" for share in worse[:, j]] for j in range(len(points))]
+        notes.append("`worse than gp`: share of runs with a larger regret than GPSampler's run.")
+    head += ["ms a trial", "s a run", "peak MB"]
+    columns.append([f"{ms:.1f}" for ms in compared.milliseconds])
+    columns.append([f"{seconds:.1f}" for seconds in compared.seconds])
+    columns.append([f"{mb:.0f}" if math.isfinite(mb) else "" for mb in compared.megabytes])
+    notes.append("Seconds leave out evaluations; they and memory are those of a worker process.")
+    rows = [list(row) for row in zip(*columns, strict=True)]
+    return [" ".join(notes), "", *_table(head, rows), ""]
 
 
 def _ratio_rows(compared: Group, points: Sequence[int]) -> list[list[str]]:
-    found = ratios(compared, points)
+    found = against_best_peer(compared, points)
     return [
-        ["best peer", *(peer for peer, *_ in found)],
-        ["ratio", *(f"{ratio:.2f} [{low:.2f}, {high:.2f}]" for _, ratio, low, high in found)],
+        ["best peer", *(versus.peer for versus in found)],
+        ["ratio", *(f"{v.ratio:.2f} [{v.low:.2f}, {v.high:.2f}]" for v in found)],
     ]
+
+
+def _behind(groups: Mapping[str, Group]) -> str:
+    """Every point at which a peer has the smaller mean regret."""
+    rows = [
+        [
+            name,
+            str(versus.trials),
+            versus.peer,
+            f"{versus.ours:.4f}",
+            f"{versus.theirs:.4f}",
+            f"{versus.ours - versus.theirs:.4f}",
+            f"{versus.ratio:.2f} [{versus.low:.2f}, {versus.high:.2f}]",
+            f"{versus.tasks_behind:.0%}",
+        ]
+        for name, compared in groups.items()
+        if OURS in compared.methods and not all(map(is_ours, compared.methods))
+        for versus in against_best_peer(compared, _within(POINTS, compared))
+        if versus.ratio > 1.0 + 1e-9
+    ]
+    head = ["family", "trials", "best peer", OURS, "peer", "behind by", "ratio [95%]", "on tasks"]
+    text = "\n".join(_table(head, rows)) if rows else "Nowhere in these results."
+    return f"## Where {OURS} is behind\n\n{text}\n"
+
+
+def _origin(records: Sequence[Record]) -> str:
+    """Which revisions, machines and package versions the runs are of."""
+    revisions = sorted({r.get("revision", "unknown") for r in records})
+    cores = sorted({r["cores"] for r in records if r.get("cores")})
+    versions: dict[str, set[str]] = {}
+    for record in records:
+        for package, found in record.get("versions", {}).items():
+            if found != "not installed":
+                versions.setdefault(package, set()).add(found)
+    shown = ", ".join(f"{package} {'/'.join(sorted(v))}" for package, v in versions.items())
+    return "\n".join(
+        [
+            "## Of which runs",
+            "",
+            f"{len(records)} runs; revisions {', '.join(revisions)}; "
+            f"machines with {', '.join(map(str, cores)) or 'unknown'} cores; {shown}.",
+            "",
+        ]
+    )
 
 
 def _bold(text: str, bold: bool) -> str:
@@ -246,74 +188,68 @@ def _table(head: list[str], rows: list[list[str]]) -> list[str]:
     return ["| " + " | ".join(cells) + " |" for cells in lines]
 
 
-# ---- plot ----------------------------------------------------------------------------------
-
-
-def plot(groups: Mapping[str, Group], path: Path) -> None:
-    """Regret curves, one panel a group, with the bootstrap intervals as bands."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-    from matplotlib.lines import Line2D
-
-    figure, axes = plt.subplots(
-        1, len(groups), figsize=(4.2 * len(groups), 3.6), squeeze=False, layout="constrained"
-    )
-    methods = sorted({m for g in groups.values() for m in g.methods}, key=_order)
-    colours = {method: f"C{i}" for i, method in enumerate(methods)}
-    for axis, (name, compared) in zip(axes[0], groups.items(), strict=True):
-        _panel(axis, compared, colours)
-        axis.set_title(f"{name} ({len(set(compared.tasks))} tasks)")
-    axes[0][0].set_ylabel("mean normalised regret")
-    handles = [Line2D([], [], color=colours[m], label=m) for m in methods]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(methods))
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-
-
-def _panel(axis: Any, compared: Group, colours: Mapping[str, str]) -> None:
-    means = compared.by_task.mean(axis=1)
-    low, high = interval(compared.by_task)
-    trials = np.arange(1, means.shape[1] + 1)
-    for i, method in enumerate(compared.methods):
-        axis.plot(trials, means[i], color=colours[method], lw=2 if method == OURS else 1.2)
-        axis.fill_between(trials, low[i], high[i], color=colours[method], alpha=0.08, lw=0)
-    axis.set(xlabel="trials", yscale="log", xlim=(1, trials[-1]))
-    axis.grid(alpha=0.3)
+# ---- command line --------------------------------------------------------------------------
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.report", description="Tables and plots from result files."
+    )
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--methods", nargs="+", help="only these labels")
+    parser.add_argument("--families", nargs="+", help="only these families")
     parser.add_argument("--split", choices=("history", "validation"), help="only this split")
     parser.add_argument("--markdown", type=Path, help="write the tables here, too")
-    parser.add_argument("--plot", type=Path, help="write the curves here")
+    parser.add_argument("--plot", type=Path, help="write the regret curves here")
+    parser.add_argument("--ablations", type=Path, help="write the ablation bars here")
     return parser.parse_args(arguments)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Print the report."""
-    arguments = parse(argv)
-    records = [
+def _chosen(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    return [
         record
         for path in arguments.files
         for record in read_records(path)
         if arguments.split in (None, record["split"])
         and (not arguments.methods or label(record) in arguments.methods)
+        and (not arguments.families or record["family"] in arguments.families)
     ]
-    groups = group(records)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the report."""
+    # Imported here: Matplotlib takes a second, and only plots need it.
+    from benchmarks import plots
+
+    arguments = parse(argv)
+    if missing := [str(path) for path in arguments.files if not path.exists()]:
+        print(f"no such file: {', '.join(missing)}", file=sys.stderr)
+        return 2
+    records = _chosen(arguments)
+    peers = [record for record in records if record["method"] not in ABLATIONS]
+    groups = group(peers)
     if not groups:
         print("no (task, seed) pair was completed by all methods yet", file=sys.stderr)
         return 1
-    text = markdown(groups)
+    text = markdown(groups, peers)
+    parts = group([r for r in records if label(r) == OURS or r["method"] in ABLATIONS])
+    parts = {name: compared for name, compared in parts.items() if len(compared.methods) > 1}
+    if parts:
+        text += "\n# Ablations\n\n" + "\n".join(
+            _section(name, compared) for name, compared in parts.items()
+        )
     print(text)
     if arguments.markdown:
+        arguments.markdown.parent.mkdir(parents=True, exist_ok=True)
         arguments.markdown.write_text(text)
     if arguments.plot:
-        plot(groups, arguments.plot)
+        panels = {name: compared for name, compared in groups.items() if name != POOLED}
+        plots.regret_curves(panels, arguments.plot)
+    if arguments.ablations and parts:
+        trials = min(compared.regrets.shape[2] for compared in parts.values())
+        points = [point for point in BARS_AT if point <= trials] or [trials]
+        plots.ablation_bars(parts, points, arguments.ablations)
     return 0
 
 
