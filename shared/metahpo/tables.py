@@ -6,8 +6,7 @@ import difflib
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
+from pyarrow import csv, parquet
 
 PARQUET = (".parquet", ".pq")
 
@@ -31,7 +30,7 @@ def read_table(path: str | Path, target: str) -> tuple[pa.Table, list[object]]:
     """
     is_parquet = Path(path).suffix.lower() in PARQUET
     try:
-        table = pa.parquet.read_table(path) if is_parquet else pa.csv.read_csv(path)
+        table = parquet.read_table(path) if is_parquet else csv.read_csv(path)
     except FileNotFoundError:
         raise TableError(f"there is no file {path}") from None
     except (pa.ArrowInvalid, OSError) as error:
