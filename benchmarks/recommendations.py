@@ -70,7 +70,9 @@ def regrets(
         similarity = METHODS[method](SEED)
         similarity.fit([described[i] for i in past], ranked(scores[past]))
         for index in judged[families[judged] == family]:
-            order = choose(scores[past], similarity.weights(described[index]), max(KS))
+            order = choose(
+                scores[past], similarity.weights(described[index]), max(KS), vote=method == "vote"
+            )
             rows[index] = [1.0 - scores[index, order[:k]].max() for k in KS]
     return np.array([rows[index] for index in judged])
 

@@ -57,3 +57,22 @@ def test_committed_history_is_whole():
     assert len({task.name for task in tasks}) == len(tasks)
     assert all(len(task.observed) >= 40 for task in tasks)
     assert all(len(task.space) == 7 for task in tasks)
+
+
+def test_the_svm_history_is_of_real_data_sets_and_can_be_recommended_from():
+    tasks = Archive(EXAMPLES / "svm_history").tasks()
+    assert len(tasks) >= 60
+    assert {len(task.trials) for task in tasks} == {100}
+    assert all(task.metafeatures for task in tasks)
+    told = run("recommend.py", "--dataset", "tae", "-k", 1, "--method", "knn")
+    assert told.startswith("balanced accuracy 0.")
+
+
+def test_svm_history_is_built_and_resumed(tmp_path):
+    arguments = ("--archive", tmp_path, "--datasets", "tae", "--configurations", 2)
+    for _ in range(2):
+        assert "holds 1 tasks" in run("build_svm_history.py", *arguments)
+    [task] = Archive(tmp_path)
+    [shipped] = [t for t in Archive(EXAMPLES / "svm_history") if t.name == "tae"]
+    # The shipped values are what the script makes.
+    assert task.trials[0].value == shipped.trials[0].value

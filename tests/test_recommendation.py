@@ -126,6 +126,15 @@ def test_later_configurations_cover_what_the_first_misses():
     assert choose(scores, np.array([0.9, 0.2, -0.1]), 1) == [0]
 
 
+def test_votes_are_for_the_best_however_the_rest_did():
+    scores = np.zeros((3, 10))
+    # Two tasks do best with the first candidate; the mean is best at the second.
+    scores[:, 0], scores[:, 1] = (1.0, 1.0, 0.0), (0.9, 0.9, 1.0)
+    alike = np.full(3, 1 / 3)
+    assert choose(scores, alike, 1) == [1]
+    assert choose(scores, alike, 1, vote=True) == [0]
+
+
 def test_standardised_metafeatures_are_ranks():
     past = [{"a": 10.0**i, "constant": 1.0, "rare": 1.0 if i == 0 else NAN} for i in range(7)]
     standardiser = Standardiser(past)

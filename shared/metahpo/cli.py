@@ -133,7 +133,7 @@ def _with_progress(tasks: Sequence[Task], source: str) -> Iterable[Task]:
 # ---- recommend -----------------------------------------------------------------------------
 
 # As in ``metahpo.recommendation``, which brings torch and takes seconds to import.
-METHODS = ("kglasso", "knn", "cosine", "kernel", "metric", "portfolio")
+METHODS = ("kglasso", "knn", "vote", "cosine", "kernel", "metric", "portfolio")
 
 
 def _add_recommend(commands: Any) -> None:

@@ -37,6 +37,7 @@ from metahpo.task import Task
 METHODS: Mapping[str, Callable[[int], Similarity]] = {
     "kglasso": lambda seed: KGLasso(cautious=False, shrinkage=0.25),
     "knn": lambda seed: Neighbours(10, shrinkage=0.6),
+    "vote": lambda seed: Neighbours(10),
     "cosine": lambda seed: Neighbours(15, Distance.COSINE, shrinkage=0.6),
     "kernel": lambda seed: GaussianKernel(quantile=0.05),
     "metric": lambda seed: LearnedMetric(seed=seed),
@@ -46,6 +47,9 @@ METHODS: Mapping[str, Callable[[int], Similarity]] = {
 # they were observed; otherwise models of the past tasks predict each other's best ones.
 SHARED = 20
 BEST_PER_TASK = 5
+# The share of the candidates that a past task votes for, and what scores count beside votes.
+VOTED = 0.1
+TIE = 1e-3
 # Past tasks and meta-features that a recommendation names.
 NAMED = 5
 
@@ -131,7 +135,8 @@ def recommend(
             tasks like it have.
         archive: Past tasks, or where they are.
         k: How many configurations; fewer where the past has fewer.
-        method: ``"kglasso"``, ``"knn"``, ``"cosine"``, ``"kernel"``, ``"metric"``, or
+        method: ``"kglasso"``, ``"knn"``, ``"vote"`` (each of the nearest tasks votes for its
+            best configurations), ``"cosine"``, ``"kernel"``, ``"metric"``, or
             ``"portfolio"``, which does not look at meta-features.
         seed: Of the learned metric and of models of past tasks.
 
@@ -177,14 +182,19 @@ def _same(past: Task, task: Task | Mapping[str, float]) -> bool:
     return isinstance(task, Task) and (past.name, past.created) == (task.name, task.created)
 
 
-def choose(scores: Array, weights: Array, k: int) -> list[int]:
+def choose(scores: Array, weights: Array, k: int, *, vote: bool = False) -> list[int]:
     """Candidates in the order to try them: a portfolio of the weighted past tasks.
 
     Args:
         scores: t x n.
         weights: t that sum to 1; what is below 0 tells where not to look, and covers nothing.
         k: How many.
+        vote: Whether a past task only says which candidates are its best; ties go to the
+            better scores.
     """
+    if vote:
+        best = np.quantile(scores, 1.0 - VOTED, axis=1, keepdims=True)
+        scores = (scores >= best) + TIE * scores
     first = int(np.argmax(weights @ scores))
     positive = np.maximum(weights, 0.0)
     if k == 1 or not positive.sum() > 0:
@@ -212,7 +222,7 @@ def _recommendations(
                 for row in order[:NAMED].tolist()
             ),
         )
-        for index in choose(scores, weights, k)
+        for index in choose(scores, weights, k, vote=method == "vote")
     )
     return Recommendations(
         items,
