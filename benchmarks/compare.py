@@ -39,6 +39,7 @@ class Group:
         regrets: methods x pairs x trials, the best so far.
         milliseconds: What asking and telling took, mean over trials, by method.
         seconds: What a run took, its evaluations left out: mean over pairs, by method.
+        cpu_seconds: Processor time of a run, evaluations included; NaN where not known.
         megabytes: Largest peak memory of a worker, by method; NaN where not known.
     """
 
@@ -47,6 +48,7 @@ class Group:
     regrets: Array
     milliseconds: tuple[float, ...]
     seconds: tuple[float, ...]
+    cpu_seconds: tuple[float, ...]
     megabytes: tuple[float, ...]
 
     @property
@@ -68,6 +70,7 @@ class Group:
             regrets=self.regrets[rows],
             milliseconds=tuple(self.milliseconds[i] for i in rows),
             seconds=tuple(self.seconds[i] for i in rows),
+            cpu_seconds=tuple(self.cpu_seconds[i] for i in rows),
             megabytes=tuple(self.megabytes[i] for i in rows),
         )
 
@@ -145,6 +148,7 @@ def _compare(runs: Mapping[str, Mapping[Pair, Record]]) -> Group:
         regrets=np.array(regrets, float).reshape(len(methods), len(pairs), trials),
         milliseconds=_by_method(chosen, lambda r: float(np.mean(r["milliseconds"])), np.mean),
         seconds=_by_method(chosen, _seconds, np.mean),
+        cpu_seconds=_by_method(chosen, lambda r: r.get("cpu_seconds", np.nan), np.mean),
         megabytes=_by_method(chosen, lambda r: r.get("peak_megabytes") or np.nan, np.max),
     )
 
@@ -172,6 +176,7 @@ def _pool(groups: Sequence[Group]) -> dict[str, Group]:
         regrets=np.concatenate([g.regrets[:, :, :trials] for g in parts], axis=1),
         milliseconds=tuple(np.mean([g.milliseconds for g in parts], axis=0).tolist()),
         seconds=tuple(np.mean([g.seconds for g in parts], axis=0).tolist()),
+        cpu_seconds=tuple(np.mean([g.cpu_seconds for g in parts], axis=0).tolist()),
         megabytes=tuple(np.max([g.megabytes for g in parts], axis=0).tolist()),
     )
     return {POOLED: pooled}

@@ -108,7 +108,13 @@ def _revision() -> str:
     return found.stdout.strip() or "unknown"
 
 
-# ---- memory --------------------------------------------------------------------------------
+# ---- time and memory -----------------------------------------------------------------------
+
+
+def cpu_seconds() -> float:
+    """Processor time of this process and of its children that have ended."""
+    return sum(os.times()[:4])
+
 
 _STATUS = Path("/proc/self/status")
 _RESET = Path("/proc/self/clear_refs")

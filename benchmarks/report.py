@@ -118,11 +118,14 @@ def _side_figures(compared: Group) -> list[str]:
         worse = share_worse(compared, points)
         columns += [[f"{share:.0%}" for share in worse[:, j]] for j in range(len(points))]
         notes.append("`worse than gp`: share of runs with a larger regret than GPSampler's run.")
-    head += ["ms a trial", "s a run", "peak MB"]
+    head += ["ms a trial", "s a run", "CPU s a run", "peak MB"]
     columns.append([f"{ms:.1f}" for ms in compared.milliseconds])
     columns.append([f"{seconds:.1f}" for seconds in compared.seconds])
+    columns.append([f"{cpu:.1f}" if math.isfinite(cpu) else "" for cpu in compared.cpu_seconds])
     columns.append([f"{mb:.0f}" if math.isfinite(mb) else "" for mb in compared.megabytes])
-    notes.append("Seconds leave out evaluations; they and memory are those of a worker process.")
+    notes.append(
+        "Seconds leave out evaluations, CPU seconds do not; memory is a worker process's."
+    )
     rows = [list(row) for row in zip(*columns, strict=True)]
     return [" ".join(notes), "", *_table(head, rows), ""]
 

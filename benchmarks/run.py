@@ -26,6 +26,7 @@ from benchmarks.records import (
     Job,
     append_records,
     circumstances,
+    cpu_seconds,
     forget_peak_memory,
     job_of,
     peak_megabytes,
@@ -92,8 +93,9 @@ def execute(job: Job, data: Path) -> dict[str, Any]:
     problem = load_problem(job.family, job.task, data)
     past = history(job.history, job.family, job.task, data)
     forget_peak_memory()
+    begin = cpu_seconds()
     result = run(job.method, problem, past, job.seed, job.trials)
-    peak = peak_megabytes()
+    spent, peak = cpu_seconds() - begin, peak_megabytes()
     best_so_far = np.maximum.accumulate(result.values)
     return asdict(job) | {
         "values": result.values,
@@ -102,6 +104,8 @@ def execute(job: Job, data: Path) -> dict[str, Any]:
         "past_tasks": len(past),
         "milliseconds": [round(ms, 2) for ms in result.milliseconds],
         "setup_milliseconds": round(result.setup_milliseconds, 1),
+        # Evaluations included; what the machine did besides does not matter to it.
+        "cpu_seconds": round(spent, 2),
         # With all that the worker process had loaded before; `benchmarks.cost` has it alone.
         "peak_megabytes": None if peak is None else round(peak),
         **circumstances(),

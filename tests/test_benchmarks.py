@@ -1,4 +1,9 @@
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 import warnings
 from dataclasses import replace
 from typing import ClassVar
@@ -10,7 +15,7 @@ pytest.importorskip("onnxruntime", reason="the benchmarks need metahpo[bench]")
 
 import optuna
 
-from benchmarks import cache, records, report, run
+from benchmarks import cache, cost, records, report, run, scaling
 from benchmarks.foreign import ForeignSpace
 from benchmarks.histories import GOOD, LARGE, history, past_tasks
 from benchmarks.peers import Method
@@ -412,3 +417,62 @@ class _InProcess:
 
 def _broken(problem, history, seed, trials):
     raise RuntimeError("no such luck")
+
+
+@needs_data
+class TestProcesses:
+    """Real processes: what they import takes most of the time."""
+
+    @pytest.mark.slow
+    def test_a_killed_run_goes_on_where_it_was(self, tmp_path):
+        out = tmp_path / "runs.jsonl"
+        command = [
+            *(sys.executable, "-m", "benchmarks.run", "--families", "rpart", "--out", str(out)),
+            *("--methods", "random", "tpe", "--tasks", "3", "--seeds", "3", "--trials", "30"),
+            *("--jobs", "2"),
+        ]
+        first = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+        while len(list(records.read_records(out))) < 3 and first.poll() is None:
+            time.sleep(0.05)
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait()
+        kept = list(records.read_records(out))
+        assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+        finished = list(records.read_records(out))
+        assert finished[: len(kept)] == kept
+        assert len(finished) == len({records.job_of(record) for record in finished}) == 18
+
+    @pytest.mark.slow
+    def test_quick(self, tmp_path):
+        out = tmp_path / "quick.jsonl"
+        command = [sys.executable, "-m", "benchmarks.run", "--quick", "--out", str(out)]
+        assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+        made = list(records.read_records(out))
+        assert len(made) == 10
+        assert all(record["peak_megabytes"] > 50 for record in made)
+
+    def test_cost(self, tmp_path, monkeypatch, capsys):
+        monkeypatch.setattr(cost, "POINTS", (3, 6))
+        out = tmp_path / "cost.jsonl"
+        monkeypatch.setattr(cost, "in_process", _measured_here)
+        assert (
+            cost.main(["--methods", "random", "tpe", "--history", "none", "--out", str(out)]) == 0
+        )
+        table = capsys.readouterr().out.splitlines()
+        assert [row.split(" | ")[0] for row in table[2:]] == ["| random", "| tpe"]
+        assert [r["method"] for r in records.read_records(out)] == ["random", "tpe"]
+
+    def test_scaling(self, tmp_path):
+        out = tmp_path / "scaling.jsonl"
+        assert (
+            scaling.main(["--past", "3", "--trials", "4", "--repeats", "1", "--out", str(out)])
+            == 0
+        )
+        (record,) = records.read_records(out)
+        assert record["past"] == 3
+        assert min(record["first_seconds"], record["milliseconds"], record["peak_megabytes"]) > 0
+
+
+def _measured_here(module, more, limit):
+    arguments = cost.parse(more)
+    return json.loads(json.dumps(cost.measure(arguments.one, arguments)))
