@@ -14,10 +14,10 @@ demo: .venv/ready
 	$(BIN)/python examples/quickstart.py
 
 test: .venv/ready
-	$(BIN)/python -m pytest -n 2 -m 'not slow'
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not slow'
 
 test-slow: .venv/ready
-	$(BIN)/python -m pytest -n 2 -m slow
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow
 
 check: .venv/ready
 	$(BIN)/ruff check .

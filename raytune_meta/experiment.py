@@ -291,18 +291,32 @@ def _number(value: Any) -> float | None:
 
 def _read_results(folder: TrialFolder) -> list[dict[str, Any]]:
     """The lines of a trial's results, flat; one warning counts those that are broken."""
+    lines = (folder.results or b"").splitlines()
+    try:
+        # As one array: a call for each line costs a fifth of the whole.
+        return [_result(line) for line in json.loads(b"[%b]" % b",".join(lines))]
+    except (ValueError, AttributeError):
+        return _read_lines(folder, lines)
+
+
+def _read_lines(folder: TrialFolder, lines: Sequence[bytes]) -> list[dict[str, Any]]:
     results: list[dict[str, Any]] = []
     broken: list[int] = []
-    for number, line in enumerate((folder.results or b"").splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         try:
-            results.append(dict(_flat(json.loads(line))))
+            results.append(_result(json.loads(line)))
         except (ValueError, AttributeError):
             broken.append(number)
     if broken:
         lines_are = "1 broken line" if len(broken) == 1 else f"{len(broken)} broken lines"
         message = f"skipped {lines_are} of {folder.path}/{RESULTS}, the first is line {broken[0]}"
-        warnings.warn(message, SourceWarning, stacklevel=5)
+        warnings.warn(message, SourceWarning, stacklevel=6)
     return results
+
+
+def _result(line: Mapping[str, Any]) -> dict[str, Any]:
+    """A report, flat, without the configuration that Ray repeats in each."""
+    return dict(_flat({name: value for name, value in line.items() if name != "config"}))
 
 
 def _flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -350,7 +364,5 @@ def _metrics(folder: TrialFolder) -> set[str]:
     return {
         name
         for name, value in result.items()
-        if _number(value) is not None
-        and name not in _RAYS_OWN
-        and not name.startswith(f"config{SEPARATOR}")
+        if _number(value) is not None and name not in _RAYS_OWN
     }
