@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder) / "archive"
         write_history(archive, options.past, options.data)
-        rates(None, space, PARALLEL)  # starts the workers
+        rates(None, space, 2 * PARALLEL)  # starts the workers
         for pair in range(options.pairs):
             ours = rates(MetaSearch(history=archive, seed=pair), space, options.trials)
             random = rates(None, space, options.trials)
