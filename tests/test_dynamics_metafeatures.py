@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from metahpo.metafeatures import dynamics_metafeatures
@@ -90,6 +90,9 @@ def test_a_probe_run_is_as_long_as_asked():
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=12))
+@example([-1.7e308, 1.7e308])
+@example([-1.7e308] + [1.7e308] * 6)
+@example([0.0, 5e-324] * 4)
 def test_no_curve_raises(values):
     features = own(values)
     assert features.keys() == own().keys()

@@ -60,10 +60,12 @@ def dynamics_metafeatures(
     if curve is None and train is not None:
         curve = [float(value) for value in islice(train(), steps)]
     times, values = _points(curve)
-    features = {
-        **_shape(times, -values if maximise else values),
-        "noise_scale": _noise_scale(gradients, batch_size),
-    }
+    # What overflows is not finite, and becomes NaN.
+    with np.errstate(all="ignore"):
+        features = {
+            **_shape(times, -values if maximise else values),
+            "noise_scale": _noise_scale(gradients, batch_size),
+        }
     return {f"dynamics.{name}": _finite(value) for name, value in features.items()}
 
 
