@@ -70,6 +70,10 @@ PROGRAM = textwrap.dedent(
 )
 
 
+# Two Rays that start and die at once on one machine disturb each other.
+@pytest.mark.skipif(
+    "METAHPO_ALONE" not in os.environ, reason="METAHPO_ALONE=1 pytest -n 0 runs it"
+)
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_node_dies_in_the_middle(tmp_path):

@@ -187,6 +187,10 @@ DRIVER = textwrap.dedent(
 )
 
 
+# Two Rays that start and die at once on one machine disturb each other.
+@pytest.mark.skipif(
+    "METAHPO_ALONE" not in os.environ, reason="METAHPO_ALONE=1 pytest -n 0 runs it"
+)
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_driver_that_is_killed_is_restored(tmp_path):
