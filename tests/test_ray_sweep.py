@@ -42,6 +42,7 @@ def local_ray():
     os.environ.setdefault("RAY_worker_niceness", "0")
     os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
     ray.init(
+        "local",
         num_cpus=4,
         include_dashboard=False,
         object_store_memory=80 * 2**20,
@@ -173,7 +174,7 @@ DRIVER = textwrap.dedent(
         tune.report({"loss": (config["x"] - 2) ** 2})
 
     if __name__ == "__main__":
-        ray.init(num_cpus=2, include_dashboard=False, object_store_memory=80 * 2**20,
+        ray.init("local", num_cpus=2, include_dashboard=False, object_store_memory=80 * 2**20,
                  log_to_driver=False)
         tune.Tuner(
             train,
@@ -187,10 +188,6 @@ DRIVER = textwrap.dedent(
 )
 
 
-# Two Rays that start and die at once on one machine disturb each other.
-@pytest.mark.skipif(
-    "METAHPO_ALONE" not in os.environ, reason="METAHPO_ALONE=1 pytest -n 0 runs it"
-)
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_driver_that_is_killed_is_restored(tmp_path):
@@ -218,7 +215,7 @@ def test_a_driver_that_is_killed_is_restored(tmp_path):
         from driver import train
 
         if __name__ == "__main__":
-            ray.init(num_cpus=2, include_dashboard=False, object_store_memory=80 * 2**20,
+            ray.init("local", num_cpus=2, include_dashboard=False, object_store_memory=80 * 2**20,
                      log_to_driver=False)
             results = tune.Tuner.restore(sys.argv[1], train).fit()
             xs = [result.config["x"] for result in results]
