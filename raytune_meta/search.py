@@ -9,10 +9,8 @@ saved, as JSON; from it and the arguments everything else follows.
 from __future__ import annotations
 
 import logging
-import math
-import numbers
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, cast
 
@@ -31,6 +29,7 @@ from metahpo.plugin import (
 )
 from metahpo.space import Configuration
 from metahpo.task import Task
+from raytune_meta.arguments import as_number, check_metric, checked_points
 from raytune_meta.domains import from_json, to_json
 from raytune_meta.history import History
 from raytune_meta.ledger import Ledger, Record
@@ -98,9 +97,9 @@ class MetaSearch(Searcher):
         task: Mapping[str, float] | None = None,
         seed: int | None = None,
     ) -> None:
-        _check_metric(metric, mode)
+        check_metric(metric, mode)
         super().__init__(metric=metric, mode=mode)
-        self._points = _checked_points(points_to_evaluate, evaluated_rewards)
+        self._points = checked_points(points_to_evaluate, evaluated_rewards)
         self._rewards = list(evaluated_rewards or ())
         self._history = History(history)
         self._metafeatures = checked_metafeatures({} if task is None else task)
@@ -130,7 +129,7 @@ class MetaSearch(Searcher):
             False where the space was given to the constructor; Ray minds only if ``config``
             holds domains as well.
         """
-        _check_metric(metric or self._metric, mode or self._mode)
+        check_metric(metric or self._metric, mode or self._mode)
         self._metric = metric or self._metric
         self._mode = mode or self._mode
         self._abandoned.update(self._ledger.running)
@@ -291,8 +290,8 @@ class MetaSearch(Searcher):
         trial_id = f"evaluated-{len(self._ledger)}"
         self._ledger.start(trial_id, Record(space.read(parameters)))
         for iteration, reported in enumerate(intermediate_values or (), start=1):
-            self._ledger.report(trial_id, iteration, _number(reported))
-        self._ledger.report(trial_id, None, _number(value))
+            self._ledger.report(trial_id, iteration, as_number(reported))
+        self._ledger.report(trial_id, None, as_number(value))
         self._ledger.end(trial_id, time.time(), failed=error)
 
     # ---- what Ray reports ------------------------------------------------------------------
@@ -302,7 +301,7 @@ class MetaSearch(Searcher):
         if self._knows(trial_id, result) and self._metric in result:
             iteration = result.get(TRAINING_ITERATION)
             iteration = iteration if isinstance(iteration, int) else None
-            self._ledger.report(trial_id, iteration, _number(result[self._metric]))
+            self._ledger.report(trial_id, iteration, as_number(result[self._metric]))
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -389,43 +388,3 @@ class MetaSearch(Searcher):
         """What Ray calls to resume an experiment, whose running trials it resumes as well."""
         super().restore_from_dir(checkpoint_dir)
         self._abandoned.clear()
-
-
-def _number(value: Any) -> float:
-    """A report as a number; NaN for what is none."""
-    if value is None or isinstance(value, str | bytes | bool):
-        return math.nan
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        return math.nan
-
-
-def _check_metric(metric: object, mode: object) -> None:
-    for name, given in (("metric", metric), ("mode", mode)):
-        if isinstance(given, list | tuple):
-            raise ValueError(f"MetaSearch tunes one metric; got {name}={given!r}")
-    if metric is not None and not isinstance(metric, str):
-        raise TypeError(f"metric must be a text or None, got {metric!r}")
-    if mode not in (None, "max", "min"):
-        raise ValueError(f"mode must be 'max' or 'min', got {mode!r}")
-
-
-def _checked_points(
-    points: Sequence[Mapping[str, Any]] | None, rewards: Sequence[float] | None
-) -> list[Mapping[str, Any]]:
-    given = list(points or ())
-    for point in given:
-        if not isinstance(point, Mapping):
-            raise TypeError(f"points_to_evaluate must hold dictionaries, got {point!r}")
-    if rewards is None:
-        return given
-    if not isinstance(rewards, Iterable) or len(rewards) != len(given):
-        raise ValueError(
-            f"evaluated_rewards must be as many as points_to_evaluate ({len(given)}), got "
-            f"{rewards!r}"
-        )
-    for reward in rewards:
-        if not isinstance(reward, numbers.Real):
-            raise TypeError(f"evaluated_rewards must be numbers, got {reward!r}")
-    return given

@@ -20,12 +20,6 @@ from ray_trainables import fail_below_zero, report_anything, train
 from raytune_meta import MetaSearch, read_experiment
 
 pytestmark = [
-    # Ray itself, where it forks, leaves files open and meets newer libraries.
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),
-    pytest.mark.filterwarnings("ignore::FutureWarning:ray"),
-    pytest.mark.filterwarnings("ignore::UserWarning:ray"),
     # One local Ray for all of them.
     pytest.mark.xdist_group("ray"),
     pytest.mark.timeout(600),
