@@ -7,14 +7,28 @@ from metahpo.space import Space, SpaceError
 from metahpo.task import Task, Trial, TrialState
 
 if TYPE_CHECKING:
+    from metahpo.optim import LearnedOptimizer
     from metahpo.recommendation import recommend
 
-__all__ = ["Archive", "Space", "SpaceError", "Task", "Trial", "TrialState", "recommend"]
+__all__ = [
+    "Archive",
+    "LearnedOptimizer",
+    "Space",
+    "SpaceError",
+    "Task",
+    "Trial",
+    "TrialState",
+    "recommend",
+]
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    # It brings torch, which takes seconds.
+    # They bring torch, which takes seconds.
+    if name == "LearnedOptimizer":
+        from metahpo.optim import LearnedOptimizer
+
+        return LearnedOptimizer
     if name == "recommend":
         from metahpo.recommendation import recommend
 

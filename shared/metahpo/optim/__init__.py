@@ -1,0 +1,12 @@
+"""An optimizer that was learned. Uses nothing else of metahpo (see docs/learned_optimizer.md)."""
+
+from metahpo.optim.optimizer import LearnedOptimizer
+from metahpo.optim.weights import WeightsError, initial_weights, load_weights, save_weights
+
+__all__ = [
+    "LearnedOptimizer",
+    "WeightsError",
+    "initial_weights",
+    "load_weights",
+    "save_weights",
+]

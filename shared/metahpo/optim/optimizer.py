@@ -1,0 +1,325 @@
+"""The learned optimizer as a ``torch.optim.Optimizer``: a shell about rule, schedule and guard."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.optimizer import ParamsT
+
+from metahpo.optim import guard as guards
+from metahpo.optim.rule import (
+    Moments,
+    accumulate_,
+    bias_corrections,
+    direction,
+    kind_of,
+    layer_scale,
+    rows_and_columns,
+)
+from metahpo.optim.schedule import LossStatistics, shape, step_sizes
+from metahpo.optim.weights import check_weights, shipped_weights
+
+# After the hand-over: AdamW's defaults, and the steps that going over to it takes.
+ADAMW_STEP, ADAMW_EPSILON = 1e-3, 1e-8
+HANDOVER = 50
+# In the order of ``Moments``.
+MOMENTS = ("momentum", "slow_momentum", "second_moment")
+
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _eager(function: Function) -> Function:
+    """Numbers of Python and warnings are left out of compiled steps."""
+    return torch.compiler.disable(function)  # pyright: ignore[reportReturnType]
+
+
+class LearnedOptimizer(Optimizer):
+    """An optimizer whose update rule and schedule were learned: no learning rate to choose.
+
+    Each parameter moves by ``lr`` x (relative step size at this share of ``num_steps``) x (size
+    of its layer) x (direction); see ``metahpo.optim.rule`` and ``metahpo.optim.schedule``. The
+    optimizer keeps three numbers of (at least) single precision for each parameter. Means over
+    tensors are local: under sharding (FSDP) each shard is a tensor of its own.
+
+    A parameter group counts its own steps and may have its own ``num_steps``, ``weight_decay``
+    and ``lr``; ``lr``, 1 at first, scales the step for learning rate schedulers.
+
+    Args:
+        params: Parameters, or dictionaries of groups.
+        num_steps: For how many steps the training is to last; after that many, the step size
+            stays at its last, small value.
+        weight_decay: Decoupled; a share of this, times the relative step size (at most about
+            0.05), is taken off each parameter at each step.
+        guard: Whether to hand over to AdamW when the loss (if ``step`` is given a closure) or
+            the norms of gradients or parameters diverge; also, a step with gradients that are
+            not finite is then left out. It costs a synchronisation with the device at each step.
+        foreach: Whether equal tensors are updated together; None for yes.
+        weights: Others than those that come with the package, as
+            ``metahpo.optim.weights.load_weights`` reads them.
+
+    Raises:
+        ValueError: An argument is out of range.
+        TypeError: ``num_steps`` is no whole number.
+        WeightsError: The weights do not fit this version.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        num_steps: int,
+        weight_decay: float = 0.0,
+        *,
+        guard: bool = True,
+        foreach: bool | None = None,
+        weights: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        if weights is not None:
+            check_weights(dict(weights))
+        chosen = shipped_weights() if weights is None else weights
+        self._weights = {name: tensor.detach().clone() for name, tensor in chosen.items()}
+        self._cast: dict[tuple[torch.dtype, torch.device], dict[str, Tensor]] = {}
+        defaults = {
+            "lr": 1.0,
+            "num_steps": num_steps,
+            "weight_decay": weight_decay,
+            "guard": guard,
+            "foreach": foreach,
+            "step": 0,
+            "losses": (0.0, 0.0, 0.0, 0.0),
+            "watch": tuple(guards.Watch()),
+            "handover": None,
+        }
+        super().__init__(params, defaults)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Adds a group, which begins at its own step 0."""
+        super().add_param_group(param_group)
+        try:
+            _check_group(self.param_groups[-1])
+        except (TypeError, ValueError):
+            self.param_groups.pop()
+            raise
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_weights": self._weights}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        # What is cast can be cast again; it would double what is pickled.
+        self._cast = {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Loads a state; copies it, in its own precision.
+
+        ``torch`` casts an optimizer's state to the parameters' type and may share memory with
+        the dictionary; here bfloat16 parameters keep their state in single precision, and the
+        dictionary is never altered.
+        """
+        given: dict[str, Any] = {}
+        # Hooks run in the order in which they came, so that these see what all others made.
+        before = self.register_load_state_dict_pre_hook(lambda _, state: given.update(state))
+        after = self.register_load_state_dict_post_hook(
+            lambda _: self._restore_precision(given), prepend=True
+        )
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            before.remove()
+            after.remove()
+
+    def _restore_precision(self, given: dict[str, Any]) -> None:
+        numbers = [n for group in given["param_groups"] for n in group["params"]]
+        parameters = [p for group in self.param_groups for p in group["params"]]
+        for number, parameter in zip(numbers, parameters, strict=True):
+            for name, value in given["state"].get(number, {}).items():
+                if isinstance(value, Tensor):
+                    device = value.device if name == "step" else parameter.device
+                    self.state[parameter][name] = value.detach().clone().to(device)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """Takes a step.
+
+        Args:
+            closure: Evaluates the model anew and returns the loss, of which the schedule and the
+                guard then take account.
+
+        Returns:
+            The loss, or None without a closure.
+
+        Raises:
+            RuntimeError: A gradient is sparse.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        known = None if loss is None else float(loss)
+        for group in self.param_groups:
+            self._step_group(group, known)
+        return loss
+
+    def _step_group(self, group: dict[str, Any], loss: float | None) -> None:
+        parameters = [p for p in group["params"] if p.grad is not None]
+        for parameter in parameters:
+            if parameter.grad.is_sparse:
+                raise RuntimeError(
+                    "LearnedOptimizer does not support sparse gradients; use "
+                    "Embedding(sparse=False), or another optimizer for these parameters"
+                )
+        if not parameters or not self._guarded(group, parameters, loss):
+            return
+        sizes, adamw = self._sizes(group, loss)
+        group["step"] += 1
+        for members in self._together(group, parameters):
+            self._update(group, members, sizes, adamw)
+
+    # ---- how far -------------------------------------------------------------------------------
+
+    @_eager
+    def _guarded(
+        self, group: dict[str, Any], parameters: list[Tensor], loss: float | None
+    ) -> bool:
+        """Watches over a group; whether the step is to be taken."""
+        if not group["guard"]:
+            return True
+        gradient = _norm([p.grad for p in parameters if p.grad is not None])
+        watch = guards.watched(guards.Watch(*group["watch"]), gradient, _norm(parameters), loss)
+        group["watch"] = tuple(watch)
+        if watch.diverged and group["handover"] is None:
+            group["handover"] = group["step"]
+            warnings.warn(
+                f"Training diverged at step {group['step']}: LearnedOptimizer hands over to "
+                "AdamW (guard=False leaves it to itself)",
+                stacklevel=2,
+            )
+        return math.isfinite(gradient)
+
+    @_eager
+    def _sizes(self, group: dict[str, Any], loss: float | None) -> tuple[Tensor, Tensor]:
+        """Relative step sizes by kind, and AdamW's step size, both with their shares in them."""
+        weights = self._weights_as(torch.float32, torch.device("cpu"))
+        losses = LossStatistics(*(torch.tensor([value]) for value in group["losses"]))
+        if loss is not None and math.isfinite(loss):
+            losses = losses.with_loss(torch.tensor([loss]))
+            group["losses"] = tuple(part.item() for part in losses)
+        step = torch.tensor([float(group["step"])])
+        num_steps = torch.tensor([float(group["num_steps"])])
+        sizes = step_sizes(weights, step, num_steps, losses.features())[0]
+        lr = float(group["lr"])
+        if group["handover"] is None:
+            return lr * sizes, torch.zeros(())
+        share = min(1.0, (group["step"] - group["handover"] + 1) / HANDOVER)
+        decay = shape(weights, (step / num_steps).clamp(max=1))[0]
+        return lr * (1 - share) * sizes, lr * share * ADAMW_STEP * decay
+
+    # ---- where to ------------------------------------------------------------------------------
+
+    def _together(self, group: dict[str, Any], parameters: list[Tensor]) -> Iterable[list[Tensor]]:
+        """Lists of parameters that can be updated as one batch."""
+        if group["foreach"] is False:
+            return [[parameter] for parameter in parameters]
+        alike: dict[Any, list[Tensor]] = defaultdict(list)
+        for parameter in parameters:
+            step = self._state_of(parameter)["step"].item()
+            real = _real(parameter)
+            form = rows_and_columns(real.shape), kind_of(real.shape)
+            alike[form, parameter.dtype, parameter.device, step].append(parameter)
+        return alike.values()
+
+    def _update(
+        self, group: dict[str, Any], members: list[Tensor], sizes: Tensor, adamw: Tensor
+    ) -> None:
+        """Updates parameters of one form, type, device and number of steps."""
+        states = [self._state_of(parameter) for parameter in members]
+        for state in states:
+            state["step"] += 1
+        real = [_real(parameter) for parameter in members]
+        kind, form = kind_of(real[0].shape), rows_and_columns(real[0].shape)
+        dtype = torch.promote_types(real[0].dtype, torch.float32)
+        gradients = [_real(p.grad).to(dtype) for p in members if p.grad is not None]
+        _accumulate(states, gradients)
+
+        def batch(tensors: list[Tensor]) -> Tensor:
+            return torch.stack([tensor.reshape(form) for tensor in tensors])
+
+        device = real[0].device
+        parameter = batch(real).to(dtype)
+        corrections = torch.tensor(
+            bias_corrections(int(states[0]["step"].item())), dtype=dtype, device=device
+        )
+        moments = Moments(*(batch([s[name] for s in states]) for name in MOMENTS))
+        moments = moments.corrected(corrections)
+        weights = self._weights_as(dtype, device)
+        size, adamw = sizes[kind].to(device, dtype), adamw.to(device, dtype)
+        way = direction(weights, kind, batch(gradients), parameter, moments)
+        update = size * layer_scale(weights, kind, parameter) * way
+        if group["handover"] is not None:
+            update += adamw * moments.fast / (moments.second.sqrt() + ADAMW_EPSILON)
+        if group["weight_decay"]:
+            update += (size + adamw) * group["weight_decay"] * parameter
+        updated = (parameter - update).to(real[0].dtype)
+        for tensor, value in zip(real, updated, strict=True):
+            tensor.copy_(value.view_as(tensor))
+
+    def _state_of(self, parameter: Tensor) -> dict[str, Any]:
+        state = self.state[parameter]
+        if not state:
+            real = _real(parameter)
+            dtype = torch.promote_types(real.dtype, torch.float32)
+            # On the CPU, as torch has it: nothing then waits for the device.
+            state["step"] = torch.zeros((), dtype=torch.float32)
+            for name in MOMENTS:
+                state[name] = torch.zeros_like(
+                    real, dtype=dtype, memory_format=torch.preserve_format
+                )
+        return state
+
+    def _weights_as(self, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
+        if (dtype, device) not in self._cast:
+            self._cast[dtype, device] = {
+                name: tensor.to(device, dtype)[None] for name, tensor in self._weights.items()
+            }
+        return self._cast[dtype, device]
+
+
+def _accumulate(states: list[dict[str, Any]], gradients: list[Tensor]) -> None:
+    for state, gradient in zip(states, gradients, strict=True):
+        accumulate_(Moments(*(state[name] for name in MOMENTS)), gradient)
+
+
+def _real(tensor: Tensor) -> Tensor:
+    """Complex numbers as pairs of real ones, in the last dimension; a view."""
+    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
+
+
+def _norm(tensors: list[Tensor]) -> float:
+    real = [_real(tensor) for tensor in tensors]
+    # In single precision at least: half precision overflows.
+    dtype = torch.float64 if any(t.dtype == torch.float64 for t in real) else torch.float32
+    norms = torch._foreach_norm(real, dtype=dtype)  # pyright: ignore[reportPrivateImportUsage]
+    # On the devices first: one synchronisation each.
+    alike: dict[torch.device, list[Tensor]] = defaultdict(list)
+    for norm in norms:
+        alike[norm.device].append(norm)
+    return math.hypot(*(torch.stack(part).norm().item() for part in alike.values()))
+
+
+def _check_group(group: dict[str, Any]) -> None:
+    num_steps = group["num_steps"]
+    if isinstance(num_steps, bool) or not isinstance(num_steps, int):
+        raise TypeError(f"num_steps must be a whole number, not {num_steps!r}")
+    if num_steps < 1:
+        raise ValueError(f"num_steps must be at least 1, not {num_steps}")
+    if not (math.isfinite(group["weight_decay"]) and group["weight_decay"] >= 0):
+        raise ValueError(f"weight_decay must be 0 or more, not {group['weight_decay']}")
+    if not (math.isfinite(group["lr"]) and group["lr"] >= 0):
+        raise ValueError(f"lr, which scales the step, must be 0 or more, not {group['lr']}")

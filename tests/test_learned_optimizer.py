@@ -1,0 +1,464 @@
+"""LearnedOptimizer as a drop-in: state, groups, precision, implementations, errors, guard."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.testing._internal.common_optimizers import (
+    OptimizerErrorEnum,
+    OptimizerInfo,
+    OptimizerInput,
+    get_error_inputs_for_all_optims,
+)
+
+import metahpo
+from metahpo.optim import (
+    LearnedOptimizer,
+    WeightsError,
+    initial_weights,
+    load_weights,
+    save_weights,
+)
+
+STEPS = 60
+
+INFO = OptimizerInfo(
+    LearnedOptimizer,
+    optim_inputs_func=lambda device: [
+        OptimizerInput(None, {"num_steps": STEPS}, "default"),
+        OptimizerInput(None, {"num_steps": STEPS, "weight_decay": 0.1}, "weight decay"),
+        OptimizerInput(None, {"num_steps": STEPS, "guard": False}, "unguarded"),
+        OptimizerInput(None, {"num_steps": STEPS, "foreach": False}, "one by one"),
+    ],
+    # There is no learning rate to be given.
+    optim_error_inputs_func=lambda device, dtype: [
+        error
+        for error in get_error_inputs_for_all_optims(device, dtype)
+        if "lr" not in error.optimizer_error_input.kwargs
+    ],
+    supported_impls=("foreach",),
+)
+INPUTS = INFO.optim_inputs_func("cpu")
+each_input = pytest.mark.parametrize("given", INPUTS, ids=[i.desc for i in INPUTS])
+
+
+def _network(dtype: torch.dtype = torch.float32) -> nn.Sequential:
+    torch.manual_seed(0)
+    layers = [nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 8), nn.LayerNorm(8), nn.Linear(8, 8)]
+    return nn.Sequential(*layers, nn.Linear(8, 1)).to(dtype)
+
+
+def _closure(model: nn.Module, optimizer: torch.optim.Optimizer):
+    generator = torch.Generator().manual_seed(1)
+    inputs = torch.randn(64, 6, generator=generator)
+    dtype = next(model.parameters()).dtype
+    targets = (inputs[:, :1] * inputs[:, 1:2]).to(dtype)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = (model(inputs.to(dtype)) - targets).square().mean()
+        loss.backward()
+        return loss
+
+    return closure
+
+
+def _train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> list[float]:
+    closure = _closure(model, optimizer)
+    return [optimizer.step(closure).item() for _ in range(steps)]
+
+
+def _values(model: nn.Module) -> list[Tensor]:
+    return [p.detach().clone() for p in model.parameters()]
+
+
+def _all_equal(one: list[Tensor], two: list[Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+@each_input
+def test_it_learns(given: OptimizerInput) -> None:
+    model = _network()
+    losses = _train(model, LearnedOptimizer(model.parameters(), **given.kwargs), STEPS)
+    assert losses[-1] < 0.3 * losses[0]
+
+
+def test_it_is_there_without_asking_for_torch_first() -> None:
+    assert metahpo.LearnedOptimizer is LearnedOptimizer
+
+
+@each_input
+def test_state_round_trip_goes_on_bit_for_bit(given: OptimizerInput) -> None:
+    model = _network()
+    optimizer = LearnedOptimizer(model.parameters(), **given.kwargs)
+    _train(model, optimizer, 20)
+    other = copy.deepcopy(model)
+    resumed = LearnedOptimizer(other.parameters(), num_steps=1)
+    resumed.load_state_dict(pickle.loads(pickle.dumps(optimizer.state_dict())))
+    assert _train(model, optimizer, 10) == _train(other, resumed, 10)
+    assert _all_equal(_values(model), _values(other))
+
+
+def test_loading_neither_alters_nor_shares_the_dictionary() -> None:
+    model = _network()
+    optimizer = LearnedOptimizer(model.parameters(), STEPS)
+    _train(model, optimizer, 3)
+    saved = copy.deepcopy(optimizer.state_dict())
+    given = copy.deepcopy(saved)
+    other = LearnedOptimizer(model.parameters(), 7)
+    other.load_state_dict(given)
+    _train(model, other, 3)
+    assert given["param_groups"] == saved["param_groups"]
+    for number, state in saved["state"].items():
+        assert given["state"][number].keys() == state.keys()
+        assert all(torch.equal(state[name], given["state"][number][name]) for name in state)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_state_of_half_precision_is_single_after_loading_too(dtype: torch.dtype) -> None:
+    model = _network(dtype)
+    optimizer = LearnedOptimizer(model.parameters(), STEPS)
+    _train(model, optimizer, 5)
+    other = LearnedOptimizer(model.parameters(), STEPS)
+    other.load_state_dict(optimizer.state_dict())
+    for parameter in model.parameters():
+        for name, value in optimizer.state[parameter].items():
+            assert value.dtype == torch.float32
+            assert torch.equal(other.state[parameter][name], value)
+            assert other.state[parameter][name].dtype == torch.float32
+
+
+def test_bfloat16_learns() -> None:
+    model = _network(torch.bfloat16)
+    losses = _train(model, LearnedOptimizer(model.parameters(), STEPS), STEPS)
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_hooks_of_loading_see_the_restored_state() -> None:
+    model = _network(torch.bfloat16)
+    optimizer = LearnedOptimizer(model.parameters(), STEPS)
+    _train(model, optimizer, 2)
+    other = LearnedOptimizer(model.parameters(), STEPS)
+    seen = []
+
+    def rename(_, state):
+        return {**state, "param_groups": [{**g, "lr": 0.5} for g in state["param_groups"]]}
+
+    other.register_load_state_dict_pre_hook(rename)
+    other.register_load_state_dict_post_hook(
+        lambda opt: seen.extend(s["momentum"].dtype for s in opt.state.values())
+    )
+    other.load_state_dict(optimizer.state_dict())
+    assert set(seen) == {torch.float32}
+    assert other.param_groups[0]["lr"] == 0.5
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda o: pickle.loads(pickle.dumps(o))])
+def test_copies_and_pickles_go_on_alike(copied) -> None:
+    model = _network()
+    optimizer = LearnedOptimizer(model.parameters(), STEPS)
+    _train(model, optimizer, 5)
+    both = copied((model, optimizer))
+    assert _train(model, optimizer, 5) == _train(*both, 5)
+    assert both[1].state_dict()["param_groups"] == optimizer.state_dict()["param_groups"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_foreach_equals_the_plain_reference(dtype: torch.dtype) -> None:
+    models = [_network(dtype) for _ in range(2)]
+    for model, foreach in zip(models, (True, False), strict=True):
+        optimizer = LearnedOptimizer(model.parameters(), STEPS, 0.1, foreach=foreach)
+        _train(model, optimizer, 10)
+    for one, two in zip(*map(_values, models), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-6)
+
+
+def test_groups_have_their_own_settings() -> None:
+    model = _network()
+    layers = [list(layer.parameters()) for layer in (model[0], model[2], model[4])]
+    optimizer = LearnedOptimizer(
+        [{"params": layers[0], "lr": 0.0}, {"params": layers[1], "num_steps": 5}], STEPS
+    )
+    optimizer.add_param_group({"params": layers[2], "weight_decay": 0.5})
+    before = _values(model)
+    _train(model, optimizer, 2)
+    same = [torch.equal(a, b) for a, b in zip(before, _values(model), strict=True)]
+    assert same == [True, True, False, False, True, True, False, False, True, True]
+    assert [g["step"] for g in optimizer.param_groups] == [2, 2, 2]
+    assert [g["num_steps"] for g in optimizer.param_groups] == [STEPS, 5, STEPS]
+
+
+def test_learning_rate_schedulers_scale_the_step() -> None:
+    models = [_network(torch.float64) for _ in range(2)]
+    before = _values(models[0])
+    moves = []
+    for model, factor in zip(models, (1.0, 0.25), strict=True):
+        optimizer = LearnedOptimizer(model.parameters(), STEPS)
+        torch.optim.lr_scheduler.ConstantLR(optimizer, factor=factor, total_iters=9)
+        _train(model, optimizer, 1)
+        moves.append([b - a for a, b in zip(before, _values(model), strict=True)])
+    for whole, quarter in zip(*moves, strict=True):
+        torch.testing.assert_close(0.25 * whole, quarter)
+
+
+@pytest.mark.parametrize("schedulers", INFO.scheduler_inputs[0])
+def test_torchs_schedulers_run(schedulers) -> None:
+    model = _network()
+    optimizer = LearnedOptimizer(model.parameters(), STEPS)
+    scheduler = schedulers(optimizer)
+    for loss in _train(model, optimizer, 3):
+        if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            scheduler.step(loss)
+        else:
+            scheduler.step()
+
+
+def test_weight_decay_shrinks_what_has_no_gradient_to_follow() -> None:
+    parameter = nn.Parameter(torch.ones(4, 4))
+    optimizer = LearnedOptimizer([parameter], STEPS, weight_decay=0.5)
+    parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    assert torch.all(parameter < 1)
+    assert torch.all(parameter > 0.97)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (5,), (1, 5), (5, 1), (4, 3), (4, 3, 2, 2), (0, 3)])
+def test_any_shape_and_no_gradient_no_step(shape: tuple[int, ...]) -> None:
+    moved, still, unused = (nn.Parameter(torch.ones(shape)) for _ in range(3))
+    optimizer = LearnedOptimizer([moved, still, unused], STEPS)
+    for _ in range(3):
+        moved.grad, still.grad = torch.ones(shape), torch.zeros(shape)
+        optimizer.step()
+    assert torch.all(moved < 1)
+    assert torch.isfinite(moved).all()
+    assert torch.equal(still, torch.ones(shape))
+    assert torch.equal(unused, torch.ones(shape))
+    assert unused not in optimizer.state
+
+
+def test_gradient_scale_does_not_matter() -> None:
+    results = []
+    for factor in (1e-12, 1.0, 1e6):
+        parameter = nn.Parameter(torch.ones(4, 3))
+        optimizer = LearnedOptimizer([parameter], STEPS)
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(5):
+            parameter.grad = factor * torch.randn(4, 3, generator=generator)
+            optimizer.step()
+        results.append(parameter.detach())
+    torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(results[1], results[2], rtol=1e-4, atol=1e-4)
+
+
+def test_complex_parameters_move_as_pairs_of_real_ones() -> None:
+    start = torch.randn(5, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+    whole, pairs = nn.Parameter(start.clone()), nn.Parameter(torch.view_as_real(start).clone())
+    both = [LearnedOptimizer([p], STEPS) for p in (whole, pairs)]
+    for _ in range(3):
+        whole.grad = whole.detach() * (1 + 2j)
+        pairs.grad = torch.view_as_real(whole.grad).clone()
+        for optimizer in both:
+            optimizer.step()
+    assert torch.equal(torch.view_as_real(whole.detach()), pairs.detach())
+
+
+def test_memory_format_does_not_matter() -> None:
+    results = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        torch.manual_seed(0)
+        parameter = nn.Parameter(torch.randn(4, 3, 2, 2).to(memory_format=layout))
+        optimizer = LearnedOptimizer([parameter], STEPS)
+        for _ in range(3):
+            parameter.grad = parameter.detach().cos().to(memory_format=layout)
+            optimizer.step()
+        results.append(parameter.detach().contiguous())
+    torch.testing.assert_close(*results, rtol=1e-6, atol=1e-6)
+
+
+def test_grad_scaler_unscales_and_leaves_out_infinite_steps() -> None:
+    model = _network()
+    optimizer = LearnedOptimizer(model.parameters(), STEPS)
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    for infinite in (False, True):
+        before = _values(model)
+        optimizer.zero_grad()
+        scaler.scale(model(torch.ones(2, 6)).square().mean()).backward()
+        if infinite:
+            next(model.parameters()).grad.fill_(torch.inf)
+        scaler.step(optimizer)
+        scaler.update()
+        assert _all_equal(before, _values(model)) is infinite
+    assert optimizer.param_groups[0]["step"] == 1
+
+
+def test_it_stays_stable_far_past_its_horizon() -> None:
+    model = _network()
+    optimizer = LearnedOptimizer(model.parameters(), 15)
+    losses = _train(model, optimizer, 150)
+    assert max(losses[15:]) < 1.1 * losses[14]
+    assert optimizer.param_groups[0]["handover"] is None
+
+
+def test_the_same_relative_step_at_any_width() -> None:
+    """Outputs change alike in the first step, whether 32 or 512 wide (scaling by fan-in).
+
+    The last layer starts as feature learning needs (mean square 1 / fan-in squared).
+    """
+    changes = []
+    for width in (32, 512):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(6, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(),
+                              nn.Linear(width, 4))  # fmt: skip
+        with torch.no_grad():
+            model[4].weight *= (32 / width) ** 0.5
+        inputs = torch.randn(128, 6)
+        optimizer = LearnedOptimizer(model.parameters(), 10)
+        before = model(inputs).detach()
+        nn.functional.cross_entropy(model(inputs), torch.arange(128) % 4).backward()
+        optimizer.step()
+        changes.append((model(inputs).detach() - before).square().mean().sqrt().item())
+    assert 1 / 2.5 < changes[1] / changes[0] < 2.5
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_compiled_steps_equal_eager_ones() -> None:
+    models = [_network() for _ in range(2)]
+    for model, compiled in zip(models, (False, True), strict=True):
+        optimizer = LearnedOptimizer(model.parameters(), STEPS)
+        closure = _closure(model, optimizer)
+        step = torch.compile(optimizer.step, backend="aot_eager") if compiled else optimizer.step
+        for _ in range(3):
+            closure()
+            step()
+    for one, two in zip(*map(_values, models), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-5)
+
+
+# ---- wrong arguments -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", INFO.optim_error_inputs_func("cpu", torch.float32))
+def test_torchs_own_wrong_arguments(error) -> None:
+    given = error.optimizer_error_input
+    kwargs = {name: value for name, value in given.kwargs.items() if name == "num_steps"}
+    assert error.error_on == OptimizerErrorEnum.CONSTRUCTION_ERROR
+    with pytest.raises(error.error_type, match=error.error_regex):
+        LearnedOptimizer(given.params, **{"num_steps": 3, **kwargs})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "told"),
+    [
+        ({"num_steps": 0}, ValueError, "at least 1"),
+        ({"num_steps": 1.5}, TypeError, "whole number"),
+        ({"num_steps": True}, TypeError, "whole number"),
+        ({"num_steps": 5, "weight_decay": -0.1}, ValueError, "weight_decay"),
+        ({"num_steps": 5, "weight_decay": float("nan")}, ValueError, "weight_decay"),
+        ({"num_steps": 5, "weights": {}}, WeightsError, "metahpo train optimizer"),
+    ],
+)
+def test_wrong_arguments(wrong, error: type[Exception], told: str) -> None:
+    with pytest.raises(error, match=told):
+        LearnedOptimizer([nn.Parameter(torch.ones(2))], **wrong)
+
+
+def test_a_wrong_group_is_not_added() -> None:
+    optimizer = LearnedOptimizer([nn.Parameter(torch.ones(2))], 5)
+    with pytest.raises(ValueError, match="lr"):
+        optimizer.add_param_group({"params": [nn.Parameter(torch.ones(2))], "lr": -1.0})
+    assert len(optimizer.param_groups) == 1
+
+
+def test_sparse_gradients_are_refused() -> None:
+    embedding = nn.Embedding(5, 3, sparse=True)
+    optimizer = LearnedOptimizer(embedding.parameters(), 5)
+    embedding(torch.tensor([1])).sum().backward()
+    with pytest.raises(RuntimeError, match="does not support sparse gradients"):
+        optimizer.step()
+
+
+def test_weights_round_trip_and_foreign_files(tmp_path) -> None:
+    path = tmp_path / "w.safetensors"
+    weights = initial_weights(3)
+    save_weights(weights, path, seed="3")
+    read = load_weights(path)
+    assert all(torch.equal(read[name], weights[name]) for name in weights)
+    save_weights({**weights, "rule.mix": torch.full((2, 9), torch.nan)}, path)
+    with pytest.raises(WeightsError, match="not finite"):
+        load_weights(path)
+    path.write_bytes(b"nothing of the kind")
+    with pytest.raises(WeightsError, match="no safetensors file"):
+        load_weights(path)
+
+
+# ---- guard -----------------------------------------------------------------------------------
+
+
+def _reckless() -> dict[str, Tensor]:
+    """Weights whose steps are twenty times too long."""
+    weights = initial_weights()
+    return {**weights, "step.log_size": weights["step.log_size"] + 3.0}
+
+
+def test_the_guard_hands_over_to_adamw_and_says_so_once() -> None:
+    model = _network()
+    optimizer = LearnedOptimizer(model.parameters(), 400, weights=_reckless())
+    with pytest.warns(UserWarning, match="hands over to AdamW") as told:
+        losses = _train(model, optimizer, 400)
+    assert len(told) == 1
+    assert optimizer.param_groups[0]["handover"] < 100
+    worst = max(losses)
+    assert losses[-1] < 0.2 * worst
+
+    free = _network()
+    unguarded = LearnedOptimizer(free.parameters(), 400, weights=_reckless(), guard=False)
+    alone = _train(free, unguarded, 400)
+    assert not max(alone) < 10 * worst
+
+
+def test_after_the_handover_it_is_adamw() -> None:
+    """Long after it, with a gradient that stays the same: steps of AdamW's size against it."""
+    parameter = nn.Parameter(torch.zeros(3, 2))
+    optimizer = LearnedOptimizer([parameter], 10_000)
+    optimizer.param_groups[0].update(handover=0, step=5_000)
+    parameter.grad = torch.tensor([[1.0, -2.0], [3.0, 4.0], [5.0, -6.0]])
+    optimizer.step()
+    expected = -parameter.grad.sign() * parameter.detach().abs().mean()
+    torch.testing.assert_close(parameter.detach(), expected)
+    assert 3e-4 < parameter.detach().abs().mean() <= 1e-3
+
+
+def test_the_guard_leaves_a_step_with_infinite_gradients_out() -> None:
+    parameter = nn.Parameter(torch.ones(3))
+    optimizer = LearnedOptimizer([parameter], 20)
+    parameter.grad = torch.tensor([1.0, torch.nan, 1.0])
+    optimizer.step()
+    assert torch.equal(parameter.detach(), torch.ones(3))
+    parameter.grad = torch.ones(3)
+    optimizer.step()
+    assert torch.all(parameter < 1)
+
+
+def test_gradients_that_stay_infinite_hand_over_without_a_loss() -> None:
+    parameter = nn.Parameter(torch.ones(3))
+    optimizer = LearnedOptimizer([parameter], 20)
+    parameter.grad = torch.full((3,), torch.nan)
+    for _ in range(4):
+        optimizer.step()
+    with pytest.warns(UserWarning, match="hands over"):
+        optimizer.step()
+    optimizer.step()  # Warnings are errors: it says so once.
+
+
+def test_the_guard_is_silent_on_noisy_and_negative_losses() -> None:
+    generator = torch.Generator().manual_seed(0)
+    parameter = nn.Parameter(torch.ones(3))
+    optimizer = LearnedOptimizer([parameter], 200)
+    parameter.grad = torch.ones(3)
+    for step in range(200):
+        noise = torch.randn((), generator=generator).item()
+        optimizer.step(lambda step=step, noise=noise: torch.tensor(-0.1 * step + noise))
+    assert optimizer.param_groups[0]["handover"] is None
