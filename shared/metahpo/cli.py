@@ -1,4 +1,4 @@
-"""The command line: ``metahpo collect``, ``show`` and ``recommend``. Parses and prints, no more.
+"""The command line: ``collect``, ``show``, ``recommend``, ``train``. Parses and prints, no more.
 
 What can be collected is the business of ``metahpo.sources``.
 """
@@ -28,6 +28,8 @@ from metahpo.sources import read_source
 from metahpo.space import Configuration
 from metahpo.tables import TableError, read_table
 from metahpo.task import Task, Trial
+from metahpo.train import TrainingError
+from metahpo.train.command import add_train
 
 # How many configurations, and how many characters of a list of names, are shown.
 BEST = 5
@@ -54,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             options.run(options)
             sys.stdout.flush()
-        except (ArchiveError, SourceError, TableError, OSError) as error:
+        except (ArchiveError, SourceError, TableError, TrainingError, OSError) as error:
             return _ended_early(error)
         except KeyboardInterrupt:
             return INTERRUPTED
@@ -92,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--task", metavar="NAME", help="describe this task")
     show.set_defaults(run=_show)
     _add_recommend(commands)
+    add_train(commands)
     return parser
 
 

@@ -1,0 +1,64 @@
+"""``metahpo train``: its arguments, and the call they stand for."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add_train(commands: Any) -> None:
+    """Adds the command to argparse's sub-commands."""
+    train = commands.add_parser("train", help="meta-train what the package ships trained")
+    targets = train.add_subparsers(required=True, metavar="WHAT")
+    optimizer = targets.add_parser(
+        "optimizer",
+        help="the learned optimizer",
+        description="Meta-trains the learned optimizer in a folder, and goes on where a "
+        "checkpoint there left off. An interruption loses what was done since the last "
+        "checkpoint (three minutes at most). The folder then holds best.safetensors: "
+        "LearnedOptimizer(..., weights=load_weights(...)).",
+    )
+    optimizer.add_argument("--to", required=True, type=Path, metavar="FOLDER")
+    optimizer.add_argument(
+        "--data", type=Path, metavar="FOLDER", help="holds mnist/mnist.npz; default: no MNIST"
+    )
+    optimizer.add_argument("--device", default="cpu", help="as PyTorch calls it; default: cpu")
+    optimizer.add_argument("--threads", type=_at_least_one, default=1, help="default: 1")
+    for name, default, told in (
+        ("--seed", 0, "of everything"),
+        ("--meta-steps", 2000, "in all, 7 in 10 of them for the rule"),
+        ("--trainings", 3, "inner trainings at once"),
+        ("--pairs", 4, "antithetic pairs in each"),
+        ("--truncation", 25, "inner steps between two meta-steps"),
+        ("--longest", 1000, "inner steps of a training, at most"),
+    ):
+        kind = int if name == "--seed" else _at_least_one
+        optimizer.add_argument(name, type=kind, default=default, help=f"{told}; {default}")
+    optimizer.set_defaults(run=_train_optimizer)
+
+
+def _at_least_one(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
+    return value
+
+
+def _train_optimizer(options: argparse.Namespace) -> None:
+    import torch
+
+    from metahpo.train.meta import Settings, train_optimizer
+
+    torch.set_num_threads(options.threads)
+    settings = Settings(
+        seed=options.seed,
+        meta_steps=options.meta_steps,
+        trainings=options.trainings,
+        pairs=options.pairs,
+        truncation=options.truncation,
+        shortest=min(50, options.longest),
+        longest=options.longest,
+        mnist=options.data is not None,
+    )
+    train_optimizer(options.to, settings, data=options.data, device=options.device)

@@ -1,0 +1,151 @@
+"""The data of the inner problems: what scikit-learn ships, sequences made here, MNIST if given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.datasets import (
+    load_breast_cancer,
+    load_diabetes,
+    load_digits,
+    load_iris,
+    load_wine,
+)
+from torch import Tensor
+
+from metahpo.train import TrainingError
+
+# Every such row is kept for validation.
+HELD_OUT = 5
+
+
+class DataError(TrainingError):
+    """A data file is missing or not of the expected form."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Rows to learn from.
+
+    Attributes:
+        name: For logs.
+        inputs: ``n x d``, standardised; ``n x length`` whole numbers for sequences.
+        targets: ``n`` classes, ``n`` numbers for a regression, or ``n x length`` next tokens.
+        classes: 0 for a regression.
+        image: Height and width where the inputs are one.
+    """
+
+    name: str
+    inputs: Tensor
+    targets: Tensor
+    classes: int
+    image: tuple[int, int] | None = None
+
+    def sample(
+        self, generator: torch.Generator, rows: int, validation: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Draws rows, with replacement, of the training or of the validation part."""
+        parts = len(self.inputs) // HELD_OUT
+        chosen = torch.randint(parts if validation else parts * (HELD_OUT - 1), (rows,),
+                               generator=generator)  # fmt: skip
+        held_out = HELD_OUT - 1
+        index = (
+            chosen * HELD_OUT + held_out
+            if validation
+            else chosen // held_out * HELD_OUT + chosen % held_out
+        )
+        index = index.to(self.inputs.device)
+        return self.inputs[index], self.targets[index]
+
+    def to(self, device: torch.device) -> Dataset:
+        """On another device."""
+        return Dataset(
+            self.name, self.inputs.to(device), self.targets.to(device), self.classes, self.image
+        )
+
+
+@cache
+def tables() -> dict[str, Dataset]:
+    """scikit-learn's built-in data sets, rows shuffled."""
+    loaded: list[Any] = [
+        load() for load in (load_digits, load_breast_cancer, load_wine, load_iris, load_diabetes)
+    ]
+    digits, cancer, wine, iris, diabetes = loaded
+    return {
+        "digits": _dataset("digits", digits.data, digits.target, 10, (8, 8), constant=(8.0, 6.0)),
+        "cancer": _dataset("cancer", cancer.data, cancer.target, 2),
+        "wine": _dataset("wine", wine.data, wine.target, 3),
+        "iris": _dataset("iris", iris.data, iris.target, 3),
+        "diabetes": _dataset("diabetes", diabetes.data, _standardised(diabetes.target), 0),
+    }
+
+
+def mnist(folder: Path, side: int = 8) -> Dataset:
+    """MNIST's training images, averaged down to ``side x side``.
+
+    Args:
+        folder: Holds ``mnist/mnist.npz`` or ``mnist.npz``.
+        side: Pixels; 28 for all of them.
+
+    Raises:
+        DataError: It does not.
+    """
+    found = [path for path in (folder / "mnist" / "mnist.npz", folder / "mnist.npz")
+             if path.is_file()]  # fmt: skip
+    if not found:
+        raise DataError(f"{folder} holds no mnist/mnist.npz; leave --data out to do without")
+    with np.load(found[0]) as content:
+        images, labels = content["x_train"], content["y_train"]
+    pixels = torch.from_numpy(images).float()[:, None] / 255
+    if side != images.shape[-1]:
+        pixels = torch.nn.functional.adaptive_avg_pool2d(pixels, side)
+    return _dataset("mnist", pixels.flatten(1).numpy(), labels, 10, (side, side), (0.13, 0.3))
+
+
+def markov_sequences(seed: int, tokens: int, length: int, rows: int = 4096) -> Dataset:
+    """Sequences of a random Markov chain of order two, to predict the next token of."""
+    random = np.random.default_rng(seed)
+    following = random.dirichlet(np.full(tokens, 0.1), size=(tokens, tokens)).cumsum(-1)
+    sequences = random.integers(tokens, size=(rows, length + 1))
+    for place in range(2, length + 1):
+        bounds = following[sequences[:, place - 2], sequences[:, place - 1]]
+        drawn = (bounds < random.random((rows, 1))).sum(-1)
+        sequences[:, place] = drawn.clip(max=tokens - 1)
+    return _sequences(f"markov{tokens}", sequences, tokens)
+
+
+def copied_sequences(seed: int, tokens: int, length: int, rows: int = 4096) -> Dataset:
+    """Sequences whose second half repeats the first."""
+    random = np.random.default_rng(seed)
+    half = random.integers(tokens, size=(rows, (length + 2) // 2))
+    return _sequences(f"copy{tokens}", np.tile(half, 2)[:, : length + 1], tokens)
+
+
+def _sequences(name: str, sequences: np.ndarray, tokens: int) -> Dataset:
+    drawn = torch.from_numpy(sequences)
+    return Dataset(name, drawn[:, :-1].contiguous(), drawn[:, 1:].contiguous(), tokens)
+
+
+def _dataset(
+    name: str,
+    inputs: np.ndarray,
+    targets: np.ndarray,
+    classes: int,
+    image: tuple[int, int] | None = None,
+    constant: tuple[float, float] | None = None,
+) -> Dataset:
+    """Shuffled; standardised by column, or all alike by the mean and deviation in ``constant``."""
+    order = np.random.default_rng(0).permutation(len(inputs))
+    mean, deviation = constant or (inputs.mean(0), inputs.std(0) + 1e-8)
+    scaled = torch.from_numpy(((inputs - mean) / deviation)[order]).float()
+    wanted = torch.from_numpy(np.asarray(targets)[order])
+    return Dataset(name, scaled, wanted.long() if classes else wanted.float(), classes, image)
+
+
+def _standardised(values: np.ndarray) -> np.ndarray:
+    return (values - values.mean()) / values.std()

@@ -1,0 +1,317 @@
+"""Meta-training of the learned optimizer: from settings to weights, in steps that can resume."""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from metahpo.optim.weights import initial_weights, save_weights
+from metahpo.train import TrainingError, checkpoint, evolution
+from metahpo.train.data import DataError, Dataset, mnist
+from metahpo.train.inner import Training, batched, validation_losses
+from metahpo.train.problems import Problem, augmented, training_problems, validation_problems
+
+CHECKPOINT, BEST, LOG = "checkpoint.safetensors", "best.safetensors", "log.csv"
+COLUMNS: tuple[str, ...] = (
+    "meta_step",
+    "seconds",
+    "phase",
+    "objective",
+    "matrix_size",
+    "vector_size",
+    "validation",
+)
+# Objectives are logarithms of the loss relative to its start, plus this; and at most this far up.
+RELATIVE_LOSS_FLOOR, WORST = 0.01, 3.0
+# The share of a training that counts as its end.
+ENDING = 0.2
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a meta-training is; kept with its checkpoint.
+
+    Attributes:
+        seed: Of everything.
+        meta_steps: In all.
+        rule_share: Share of them for the rule; the rest is for the schedule.
+        trainings: Inner trainings in progress at once.
+        pairs: Antithetic pairs in each.
+        truncation: Inner steps between two meta-steps.
+        shortest: Least inner steps of a training.
+        longest: Most of them; drawn log-uniformly.
+        deviation: Of the perturbations, in standardised coordinates.
+        rate: Meta learning rate, in them.
+        smoothness: Share of the schedule's network taken off at each meta-step.
+        final: How much more the end of a training counts than its course.
+        generalisation: Weight of the loss on held-out rows.
+        validate_every: Meta-steps between two validations.
+        validation_steps: Inner steps of each.
+        mnist: Whether MNIST is among the data.
+    """
+
+    seed: int = 0
+    meta_steps: int = 2000
+    rule_share: float = 0.7
+    trainings: int = 3
+    pairs: int = 4
+    truncation: int = 25
+    shortest: int = 50
+    longest: int = 1000
+    deviation: float = 0.05
+    rate: float = 0.01
+    smoothness: float = 1e-3
+    final: float = 2.0
+    generalisation: float = 0.1
+    validate_every: int = 50
+    validation_steps: int = 200
+    mnist: bool = False
+
+
+@dataclass
+class Particle:
+    """One training in progress, its seed, and the sum of its perturbations."""
+
+    seed: int
+    training: Training
+    generator: torch.Generator
+    first_loss: Tensor
+    accumulated: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass
+class MetaState:
+    """All that a resumed meta-training needs."""
+
+    weights: dict[str, Tensor]
+    adam: evolution.Adam
+    particles: list[Particle]
+    meta_step: int = 0
+    seconds: float = 0.0
+    best: float = math.inf
+
+
+class MetaTraining:
+    """Meta-trains; the state is whole after each meta-step.
+
+    Args:
+        settings: What to do.
+        extra: Data sets beside scikit-learn's, as settings name them.
+        device: Where the inner trainings run.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        extra: Sequence[Dataset] = (),
+        device: torch.device | None = None,
+    ) -> None:
+        self.settings = settings
+        self.device = device or torch.device("cpu")
+        self.families = training_problems([data.to(self.device) for data in extra])
+        weights = {n: t.to(self.device) for n, t in initial_weights(settings.seed).items()}
+        self.state = MetaState(weights, evolution.Adam.start(weights), [])
+        self.state.particles = [
+            self.start_particle(settings.seed * 1_000_003 + n) for n in range(settings.trainings)
+        ]
+
+    @property
+    def phase(self) -> str:
+        """What is learned now."""
+        rule_steps = self.settings.rule_share * self.settings.meta_steps
+        return "rule" if self.state.meta_step < rule_steps else "schedule"
+
+    def start_particle(self, seed: int) -> Particle:
+        """A new training; all of it follows from the seed."""
+        random = np.random.default_rng(seed)
+        family = self.families[random.integers(len(self.families))]
+        problem = augmented(family(random), random)
+        low, high = math.log(self.settings.shortest), math.log(self.settings.longest)
+        num_steps = round(math.exp(random.uniform(low, high)))
+        generator = torch.Generator().manual_seed(seed)
+        training = Training.start(
+            problem, num_steps, 2 * self.settings.pairs, generator, bool(random.random() < 0.5)
+        )
+        return Particle(seed, training, generator, _first_loss(problem, training, generator))
+
+    def advance(self) -> float:
+        """Takes one meta-step.
+
+        Returns:
+            The mean objective.
+        """
+        settings, state = self.settings, self.state
+        noise = torch.Generator().manual_seed(settings.seed * 7_919 + state.meta_step)
+        results = [self._unrolled(particle, noise) for particle in state.particles]
+        slopes = {
+            name: torch.stack([slope[name] for _, slope in results]).mean(0)
+            for name in results[0][1]
+        }
+        state.weights = state.adam.updated(state.weights, slopes, settings.rate)
+        if self.phase == "schedule":
+            for name in ("schedule.last.weight", "schedule.last.bias"):
+                state.weights[name] = (1 - settings.smoothness) * state.weights[name]
+        state.meta_step += 1
+        for place, particle in enumerate(state.particles):
+            if particle.training.finished:
+                state.particles[place] = self.start_particle(particle.seed + settings.trainings)
+        return sum(objective for objective, _ in results) / len(results)
+
+    def _unrolled(
+        self, particle: Particle, noise: torch.Generator
+    ) -> tuple[float, dict[str, Tensor]]:
+        settings, training = self.settings, particle.training
+        directions = evolution.perturbations(self.state.weights, self.phase, settings.pairs, noise)
+        before = particle.accumulated
+        # A training that outlasts the change of phase forgets the other phase's directions.
+        particle.accumulated = {
+            name: before[name] + way if name in before else way for name, way in directions.items()
+        }
+        members = evolution.perturbed(self.state.weights, directions, settings.deviation)
+        begin = training.step
+        losses = training.advance(members, settings.truncation, particle.generator)
+        progress = torch.arange(begin, training.step, device=losses.device) / training.num_steps
+        importance = 1 + settings.final * (progress > 1 - ENDING)
+        objectives = (importance[:, None] * _relative(losses, particle.first_loss)).mean(0)
+        if settings.generalisation:
+            held_out = validation_losses(training, particle.generator)
+            objectives = objectives + settings.generalisation * _relative(
+                held_out, particle.first_loss
+            )
+        slopes = evolution.gradient(objectives, particle.accumulated, settings.deviation)
+        return objectives.mean().item(), slopes
+
+    def validate(self) -> float:
+        """The mean of ``final_score`` over the validation problems."""
+        scores = [
+            final_score(self.state.weights, problem, self.settings.validation_steps)
+            for problem in validation_problems()
+        ]
+        return sum(scores) / len(scores)
+
+
+def final_score(weights: Mapping[str, Tensor], problem: Problem, num_steps: int) -> float:
+    """The logarithm of the relative loss at the end, floor added; the lower, the better."""
+    weights = {name: tensor.cpu() for name, tensor in weights.items()}
+    generator = torch.Generator().manual_seed(0)
+    training = Training.start(problem, num_steps, 1, generator, tell_losses=False)
+    first = _first_loss(problem, training, generator)
+    losses = training.advance(batched(weights), num_steps, generator)
+    ending = losses[-max(1, num_steps // 10) :]
+    return _relative(ending.mean(0), first).item()
+
+
+def train_optimizer(
+    folder: Path,
+    settings: Settings,
+    *,
+    data: Path | None = None,
+    device: str = "cpu",
+    checkpoint_seconds: float = 180.0,
+) -> Path:
+    """Meta-trains in a folder, going on where a checkpoint there left off.
+
+    Args:
+        folder: For checkpoint, log and best weights; made where there is none.
+        settings: Of a new meta-training, or the same as before to go on.
+        data: Holds MNIST; needed where the settings say so.
+        device: Where the inner trainings run.
+        checkpoint_seconds: Between two checkpoints.
+
+    Returns:
+        The file of the weights that were best on validation problems.
+
+    Raises:
+        DataError: MNIST is wanted and not there.
+        CheckpointError: The folder's checkpoint cannot be read or is of other settings.
+    """
+    if settings.mnist and data is None:
+        raise DataError("these settings include MNIST: say with --data where it is")
+    extra = [mnist(data)] if settings.mnist and data is not None else []
+    run = MetaTraining(settings, extra, _device(device))
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / CHECKPOINT).exists():
+        checkpoint.restore(run, folder / CHECKPOINT)
+    rows = _rows_until(folder / LOG, run.state.meta_step)
+    begun, saved = time.monotonic() - run.state.seconds, time.monotonic()
+    with tqdm(total=settings.meta_steps, initial=run.state.meta_step, disable=None) as bar:
+        while run.state.meta_step < settings.meta_steps:
+            rows.append(_one_step(run, folder, begun))
+            bar.update()
+            if time.monotonic() - saved > checkpoint_seconds:
+                _save(run, folder, rows)
+                saved = time.monotonic()
+    _save(run, folder, rows)
+    return folder / BEST
+
+
+def _device(name: str) -> torch.device:
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        told = str(error).splitlines()[0]
+        raise TrainingError(f"device {name} cannot be used here: {told}") from None
+    return torch.device(name)
+
+
+def _one_step(run: MetaTraining, folder: Path, begun: float) -> dict[str, object]:
+    phase, objective, state, validation = run.phase, run.advance(), run.state, ""
+    state.seconds = time.monotonic() - begun
+    settings = run.settings
+    if state.meta_step % settings.validate_every == 0 or state.meta_step == settings.meta_steps:
+        score = run.validate()
+        validation = f"{score:.5f}"
+        if score < state.best:
+            state.best = score
+            _save_best(run, folder)
+    matrix, vector = state.weights["step.log_size"].exp().tolist()
+    values = (state.meta_step, f"{state.seconds:.1f}", phase, f"{objective:.5f}",
+              f"{matrix:.5f}", f"{vector:.5f}", validation)  # fmt: skip
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def _save_best(run: MetaTraining, folder: Path) -> None:
+    save_weights(
+        {name: tensor.cpu() for name, tensor in run.state.weights.items()},
+        folder / BEST,
+        meta_step=str(run.state.meta_step),
+        validation=f"{run.state.best:.5f}",
+        settings=str(asdict(run.settings)),
+    )
+
+
+def _save(run: MetaTraining, folder: Path, rows: list[dict[str, object]]) -> None:
+    # The log first: rows beyond the checkpoint are dropped at a resume.
+    with (folder / LOG).open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    checkpoint.save(run, folder / CHECKPOINT)
+
+
+def _rows_until(path: Path, meta_step: int) -> list[dict[str, object]]:
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [dict(row) for row in csv.DictReader(file) if int(row["meta_step"]) <= meta_step]
+
+
+def _first_loss(problem: Problem, training: Training, generator: torch.Generator) -> Tensor:
+    data = problem.dataset.sample(generator, 4 * problem.rows)
+    with torch.no_grad():
+        return problem.losses([p[:1] for p in training.parameters], *data)
+
+
+def _relative(losses: Tensor, first: Tensor) -> Tensor:
+    """Logarithms of losses over the first loss, bounded both ways."""
+    relative = (losses / first).nan_to_num(WORST, WORST, WORST).clamp(0, WORST)
+    return (relative + RELATIVE_LOSS_FLOOR).log()

@@ -1,0 +1,224 @@
+"""Small networks with a batch of parameters: one forward pass trains many networks at once.
+
+Each network knows the shapes of its parameters (PyTorch's conventions, without the batch) and
+maps parameters ``batch x shape`` and shared inputs to outputs ``batch x ...``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+ACTIVATIONS = {
+    "relu": torch.relu,
+    "tanh": torch.tanh,
+    "gelu": functional.gelu,
+    "silu": functional.silu,
+}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter's shape, and how it starts: normal of this deviation about this mean."""
+
+    shape: tuple[int, ...]
+    deviation: float
+    mean: float = 0.0
+
+
+def _linear(inputs: int, outputs: int, gain: float = 1.0) -> list[Parameter]:
+    deviation = gain * inputs**-0.5
+    return [Parameter((outputs, inputs), deviation), Parameter((outputs,), 0.3 * deviation)]
+
+
+def _apply(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """``[batch x] rows x inputs`` through ``batch x outputs x inputs``."""
+    return inputs @ weight.mT + bias[:, None, :]
+
+
+class Network(ABC):
+    """Parameters and the pass through them."""
+
+    @property
+    @abstractmethod
+    def parameters(self) -> list[Parameter]:
+        """In the order in which ``forward`` takes them."""
+
+    @abstractmethod
+    def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
+        """Outputs ``batch x rows x ...`` of shared inputs ``rows x ...``."""
+
+    def initial(self, generator: torch.Generator) -> list[Tensor]:
+        """Fresh parameters, without the batch."""
+        return [
+            parameter.mean + parameter.deviation * torch.randn(parameter.shape,
+                                                               generator=generator)
+            for parameter in self.parameters
+        ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class MLP(Network):
+    """Layers of these widths, inputs and outputs included; optionally with layer norms."""
+
+    widths: tuple[int, ...]
+    activation: str = "relu"
+    norm: bool = False
+    gain: float = 1.0
+
+    @property
+    def parameters(self) -> list[Parameter]:
+        """Weights and biases in the order of the pass."""
+        layers: list[Parameter] = []
+        last = len(self.widths) - 2
+        for place, (inputs, outputs) in enumerate(zip(self.widths, self.widths[1:], strict=False)):
+            layers += _linear(inputs, outputs, self.gain)
+            if self.norm and place < last:
+                layers += [Parameter((outputs,), 0.0, 1.0), Parameter((outputs,), 0.0)]
+        return layers
+
+    def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
+        """One pass, for all networks of the batch."""
+        left = list(parameters)
+        hidden = inputs
+        while left:
+            hidden = _apply(hidden, left.pop(0), left.pop(0))
+            if left and self.norm:
+                hidden = _layer_norm(hidden, left.pop(0), left.pop(0))
+            if left:
+                hidden = ACTIVATIONS[self.activation](hidden)
+        return hidden
+
+
+@dataclass(frozen=True)
+class Convolutional(Network):
+    """3 x 3 convolutions of stride 2 on a grey image, mean over places, a linear layer."""
+
+    side: int
+    channels: tuple[int, ...]
+    classes: int
+    activation: str = "relu"
+
+    @property
+    def parameters(self) -> list[Parameter]:
+        """Weights and biases in the order of the pass."""
+        layers: list[Parameter] = []
+        for inputs, outputs in zip((1, *self.channels), self.channels, strict=False):
+            deviation = (2 / (9 * inputs)) ** 0.5
+            layers += [
+                Parameter((outputs, inputs, 3, 3), deviation),
+                Parameter((outputs,), 0.0),
+            ]
+        return layers + _linear(self.channels[-1], self.classes)
+
+    def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
+        """One pass, for all networks of the batch."""
+        batch, rows = parameters[0].shape[0], len(inputs)
+        # Groups keep the networks of the batch apart in one convolution.
+        hidden = inputs.view(rows, 1, self.side, self.side).expand(-1, batch, -1, -1)
+        left = list(parameters)
+        while len(left) > 2:
+            kernel, bias = left.pop(0), left.pop(0)
+            hidden = functional.conv2d(
+                hidden, kernel.flatten(0, 1), bias.flatten(), stride=2, padding=1, groups=batch
+            )
+            hidden = ACTIVATIONS[self.activation](hidden)
+        pooled = hidden.mean((-2, -1)).view(rows, batch, -1).transpose(0, 1)
+        return _apply(pooled, *left)
+
+
+@dataclass(frozen=True)
+class Transformer(Network):
+    """A causal transformer: embedding, blocks with layer norms before, a linear head."""
+
+    tokens: int
+    length: int
+    width: int
+    heads: int
+    blocks: int
+
+    @property
+    def parameters(self) -> list[Parameter]:
+        """Weights and biases in the order of the pass."""
+        width = self.width
+        norm = [Parameter((width,), 0.0, 1.0), Parameter((width,), 0.0)]
+        block = [
+            *norm,
+            *_linear(width, 3 * width),
+            *_linear(width, width),
+            *norm,
+            *_linear(width, 4 * width),
+            *_linear(4 * width, width),
+        ]
+        embeddings = [
+            Parameter((self.tokens, width), 0.5),
+            Parameter((self.length, width), 0.1),
+        ]
+        return embeddings + block * self.blocks + norm + _linear(width, self.tokens, 0.5)
+
+    def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
+        """One pass, for all networks of the batch."""
+        left = list(parameters)
+        hidden = left.pop(0)[:, inputs] + left.pop(0)[:, None]
+        for _ in range(self.blocks):
+            hidden = hidden + self._attention(_norm_of(hidden, left), left)
+            inner = functional.gelu(_tokenwise(_norm_of(hidden, left), left))
+            hidden = hidden + _tokenwise(inner, left)
+        return _tokenwise(_norm_of(hidden, left), left)
+
+    def _attention(self, hidden: Tensor, left: list[Tensor]) -> Tensor:
+        batch, rows, length, width = hidden.shape
+        mixed = _tokenwise(hidden, left).view(batch * rows, length, 3, self.heads, -1)
+        query, key, value = mixed.permute(2, 0, 3, 1, 4)
+        seen = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+        return _tokenwise(seen.transpose(1, 2).reshape(batch, rows, length, width), left)
+
+
+@dataclass(frozen=True)
+class Recurrent(Network):
+    """An Elman network over tokens, with a linear head at every place."""
+
+    tokens: int
+    width: int
+
+    @property
+    def parameters(self) -> list[Parameter]:
+        """Weights and biases in the order of the pass."""
+        return [
+            Parameter((self.tokens, self.width), 0.5),
+            *_linear(self.width, self.width),
+            *_linear(self.width, self.tokens),
+        ]
+
+    def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
+        """One pass, for all networks of the batch."""
+        embedding, weight, bias, head, head_bias = parameters
+        embedded = embedding[:, inputs]
+        state = torch.zeros_like(embedded[:, :, 0])
+        states = []
+        for place in range(inputs.shape[1]):
+            state = torch.tanh(_apply(state, weight, bias) + embedded[:, :, place])
+            states.append(state)
+        return _tokenwise(torch.stack(states, 2), [head, head_bias])
+
+
+def _tokenwise(hidden: Tensor, left: list[Tensor]) -> Tensor:
+    """A linear layer at every place of ``batch x rows x length x width``."""
+    outputs = _apply(hidden.flatten(1, 2), left.pop(0), left.pop(0))
+    return outputs.view(*hidden.shape[:3], -1)
+
+
+def _norm_of(hidden: Tensor, left: list[Tensor]) -> Tensor:
+    return _layer_norm(hidden, left.pop(0), left.pop(0))
+
+
+def _layer_norm(hidden: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
+    between = (1,) * (hidden.ndim - 2)
+    shape = (gain.shape[0], *between, gain.shape[-1])
+    normal = functional.layer_norm(hidden, hidden.shape[-1:])
+    return normal * gain.view(shape) + bias.view(shape)

@@ -1,0 +1,179 @@
+"""Meta-training: that it learns, resumes exactly, and says what is wrong."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from metahpo import cli
+from metahpo.optim import initial_weights, load_weights
+from metahpo.train import evolution
+from metahpo.train.checkpoint import CheckpointError
+from metahpo.train.data import DataError, copied_sequences, markov_sequences, mnist, tables
+from metahpo.train.inner import Training, batched
+from metahpo.train.meta import MetaTraining, Settings, _save, train_optimizer
+from metahpo.train.problems import augmented, training_problems, validation_problems
+
+TINY = Settings(
+    meta_steps=4,
+    rule_share=0.5,
+    trainings=2,
+    pairs=2,
+    truncation=3,
+    shortest=5,
+    longest=8,
+    validate_every=4,
+    validation_steps=2,
+)
+
+
+def test_a_resumed_meta_training_equals_an_uninterrupted_one(tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train_optimizer(whole, TINY)
+    run = MetaTraining(TINY)
+    parts.mkdir()
+    run.advance()
+    run.advance()
+    _save(run, parts, [])
+    run.advance()  # Lost with the process.
+    best = train_optimizer(parts, TINY)
+    one, two = (load_file(f / "checkpoint.safetensors") for f in (whole, parts))
+    assert one.keys() == two.keys()
+    for name, tensor in one.items():
+        assert torch.equal(tensor, two[name]), name
+    assert load_weights(best).keys() == initial_weights().keys()
+
+
+def test_a_finished_one_adds_nothing_and_logs_each_meta_step(tmp_path: Path) -> None:
+    train_optimizer(tmp_path, TINY)
+    train_optimizer(tmp_path, TINY)
+    with (tmp_path / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["meta_step"] for row in rows] == ["1", "2", "3", "4"]
+    assert [row["phase"] for row in rows] == ["rule", "rule", "schedule", "schedule"]
+    assert rows[-1]["validation"]
+    assert not rows[0]["validation"]
+
+
+def test_other_settings_do_not_go_on(tmp_path: Path) -> None:
+    train_optimizer(tmp_path, TINY)
+    with pytest.raises(CheckpointError, match="pairs 2"):
+        train_optimizer(tmp_path, replace(TINY, pairs=3))
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"no")
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        train_optimizer(tmp_path, TINY)
+
+
+def test_phases_learn_their_own_weights_only() -> None:
+    run = MetaTraining(TINY)
+    start = run.state.weights
+    run.advance()
+    after = run.state.weights
+    assert all(torch.equal(after[n], start[n]) for n in start if n.startswith("schedule."))
+    assert not torch.equal(after["step.log_size"], start["step.log_size"])
+    run.advance()
+    frozen = dict(run.state.weights)
+    run.advance()
+    after = run.state.weights
+    assert all(
+        torch.equal(after[n], frozen[n]) for n in frozen if n.startswith(("rule.", "step."))
+    )
+    assert not torch.equal(after["schedule.log_shape"], frozen["schedule.log_shape"])
+
+
+def test_the_gradient_estimate_is_right_on_a_linear_objective() -> None:
+    """Unbiased; by chance wrong by more than 0.2 less than once in 10,000 (5 deviations)."""
+    weights = {"step.log_size": torch.zeros(2), "schedule.log_shape": torch.zeros(3)}
+    slope = torch.tensor([1.0, -0.5])
+    generator = torch.Generator().manual_seed(0)
+    ways = evolution.perturbations(weights, "rule", 4000, generator)
+    members = evolution.perturbed(weights, ways, 0.1)
+    estimate = evolution.gradient(members["step.log_size"] @ slope, ways, 0.1)
+    assert estimate.keys() == {"step.log_size"}
+    torch.testing.assert_close(estimate["step.log_size"], slope, atol=0.2, rtol=0)
+
+
+def test_members_of_a_batch_do_not_touch_each_other() -> None:
+    """Alone or beside another, a network trains alike; with the same weights, likewise."""
+    for problem in validation_problems():
+        losses = []
+        for batch in (1, 2):
+            generator = torch.Generator().manual_seed(0)
+            training = Training.start(problem, 10, batch, generator, tell_losses=True)
+            weights = {n: t.expand(batch, *t.shape) for n, t in initial_weights().items()}
+            losses.append(training.advance(weights, 3, generator))
+        torch.testing.assert_close(losses[0].expand(-1, 2), losses[1], rtol=1e-3, atol=1e-4)
+
+
+def test_the_initial_weights_train_every_family() -> None:
+    random = np.random.default_rng(0)
+    for family in training_problems():
+        problem = family(random)
+        generator = torch.Generator().manual_seed(0)
+        training = Training.start(problem, 40, 1, generator, tell_losses=False)
+        losses = training.advance(batched(initial_weights()), 100, generator)
+        assert len(losses) == 40
+        assert training.finished
+        assert losses[-5:].mean() < 0.97 * losses[:2].mean(), problem.name
+
+
+def test_reparametrised_problems_start_at_the_same_function() -> None:
+    problem = training_problems()[0](np.random.default_rng(1))
+    data = problem.dataset.sample(torch.Generator().manual_seed(1), 8)
+    random = np.random.default_rng(0)
+    other = next(p for p in (augmented(problem, random) for _ in range(50)) if p.factors)
+    losses = [
+        p.losses([t[None] for t in p.initial(torch.Generator().manual_seed(2))], *data)
+        for p in (problem, other)
+    ]
+    torch.testing.assert_close(*losses)
+
+
+def test_validation_rows_are_never_trained_on() -> None:
+    data = tables()["iris"]
+    generator = torch.Generator().manual_seed(0)
+    marked = replace(data, inputs=torch.arange(150.0)[:, None])
+    train, _ = marked.sample(generator, 5000)
+    held_out, _ = marked.sample(generator, 5000, validation=True)
+    assert set(train.flatten().tolist()).isdisjoint(held_out.flatten().tolist())
+    # Each row is drawn by one of them: 5,000 draws miss one of 120 with a chance below 1e-15.
+    assert len(set(train.flatten().tolist())) == 120
+
+
+def test_sequences_ask_for_the_next_token() -> None:
+    for data in (markov_sequences(0, 6, 9, rows=16), copied_sequences(0, 6, 9, rows=16)):
+        assert data.inputs.shape == data.targets.shape == (16, 9)
+        assert torch.equal(data.inputs[:, 1:], data.targets[:, :-1])
+        assert int(data.targets.max()) < 6
+
+
+def test_missing_mnist_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"holds no mnist/mnist\.npz"):
+        mnist(tmp_path)
+
+
+def test_mnist_is_averaged_down() -> None:
+    folder = Path(__file__).parents[2] / "shared" / "benchdata"
+    if not (folder / "mnist" / "mnist.npz").exists():
+        pytest.skip("no MNIST beside the repository")
+    data = mnist(folder)
+    assert data.inputs.shape == (60000, 64)
+    assert abs(float(data.inputs.mean())) < 0.2
+
+
+def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = ["--meta-steps", "2", "--trainings", "1", "--pairs", "1", "--truncation", "2"]
+    sizes += ["--longest", "4"]
+    command = ["train", "optimizer", "--to", str(tmp_path / "out"), *sizes]
+    assert cli.main(command) == 0
+    assert load_weights(tmp_path / "out" / "best.safetensors")
+    assert cli.main([*command, "--seed", "1"]) == 1
+    assert "other settings (seed 0)" in capsys.readouterr().err
+    assert cli.main([*command, "--device", "nowhere"]) == 1
+    assert "device nowhere cannot be used" in capsys.readouterr().err
+    assert cli.main([*command, "--data", str(tmp_path)]) == 1
+    assert "holds no mnist" in capsys.readouterr().err
