@@ -3,6 +3,7 @@
 import copy
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -99,6 +100,15 @@ def test_state_round_trip_goes_on_bit_for_bit(given: OptimizerInput) -> None:
     resumed.load_state_dict(pickle.loads(pickle.dumps(optimizer.state_dict())))
     assert _train(model, optimizer, 10) == _train(other, resumed, 10)
     assert _all_equal(_values(model), _values(other))
+
+
+def test_a_saved_state_is_read_with_weights_only(tmp_path) -> None:
+    model = _network()
+    optimizer = LearnedOptimizer(model.parameters(), np.int64(STEPS))
+    _train(model, optimizer, 3)
+    torch.save(optimizer.state_dict(), tmp_path / "state.pt")
+    read = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert read["param_groups"] == optimizer.state_dict()["param_groups"]
 
 
 def test_loading_neither_alters_nor_shares_the_dictionary() -> None:
@@ -322,8 +332,6 @@ def test_the_same_relative_step_at_any_width() -> None:
     assert 1 / 2.5 < changes[1] / changes[0] < 2.5
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
 def test_compiled_steps_equal_eager_ones() -> None:
     models = [_network() for _ in range(2)]
     for model, compiled in zip(models, (False, True), strict=True):
@@ -417,6 +425,16 @@ def test_the_guard_hands_over_to_adamw_and_says_so_once() -> None:
     unguarded = LearnedOptimizer(free.parameters(), 400, weights=_reckless(), guard=False)
     alone = _train(free, unguarded, 400)
     assert not max(alone) < 10 * worst
+
+
+def test_groups_that_diverge_together_say_so_once() -> None:
+    model = _network()
+    groups = [{"params": [parameter]} for parameter in model.parameters()]
+    optimizer = LearnedOptimizer(groups, 400, weights=_reckless())
+    with pytest.warns(UserWarning, match="hands over to AdamW") as told:
+        _train(model, optimizer, 100)
+    assert len(told) == 1
+    assert all(group["handover"] is not None for group in optimizer.param_groups)
 
 
 def test_after_the_handover_it_is_adamw() -> None:

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from metahpo import cli
-from metahpo.optim import initial_weights, load_weights
+from metahpo.optim import LearnedOptimizer, initial_weights, load_weights
+from metahpo.optim.weights import shipped_weights
 from metahpo.train import evolution
 from metahpo.train.checkpoint import CheckpointError
 from metahpo.train.data import DataError, copied_sequences, markov_sequences, mnist, tables
@@ -107,6 +109,25 @@ def test_members_of_a_batch_do_not_touch_each_other() -> None:
             weights = {n: t.expand(batch, *t.shape) for n, t in initial_weights().items()}
             losses.append(training.advance(weights, 3, generator))
         torch.testing.assert_close(losses[0].expand(-1, 2), losses[1], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("tell_losses", [False, True])
+def test_inner_trainings_are_those_of_the_optimizer(tell_losses: bool) -> None:
+    """What is meta-trained is what users run."""
+    problem = validation_problems()[0]
+    start, data = torch.Generator().manual_seed(0), torch.Generator().manual_seed(1)
+    training = Training.start(problem, 20, 1, start, tell_losses)
+    parameters = [nn.Parameter(p[0].clone()) for p in training.parameters]
+    expected = training.advance(batched(shipped_weights()), 20, data)
+    optimizer = LearnedOptimizer(parameters, 20)
+    data.manual_seed(1)
+    for step in range(20):
+        rows = problem.dataset.sample(data, problem.rows)
+        loss, gradients = problem.gradients([p[None] for p in parameters], *rows)
+        torch.testing.assert_close(loss, expected[step], rtol=1e-4, atol=1e-5)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient[0]
+        optimizer.step((lambda told=loss: told.item()) if tell_losses else None)
 
 
 def test_the_initial_weights_train_every_family() -> None:

@@ -6,6 +6,7 @@ import math
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from numbers import Integral
 from typing import Any, TypeVar
 
 import torch
@@ -37,7 +38,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def _eager(function: Function) -> Function:
-    """Numbers of Python and warnings are left out of compiled steps."""
+    """A compiled step runs this as it is: compiled, its counters counted twice."""
     return torch.compiler.disable(function)  # pyright: ignore[reportReturnType]
 
 
@@ -50,7 +51,8 @@ class LearnedOptimizer(Optimizer):
     tensors are local: under sharding (FSDP) each shard is a tensor of its own.
 
     A parameter group counts its own steps and may have its own ``num_steps``, ``weight_decay``
-    and ``lr``; ``lr``, 1 at first, scales the step for learning rate schedulers.
+    and ``lr``; ``lr``, 1 at first, scales the step for learning rate schedulers. The weights of
+    the rule are no part of ``state_dict``: a training goes on alike only with the same ones.
 
     Args:
         params: Parameters, or dictionaries of groups.
@@ -167,6 +169,7 @@ class LearnedOptimizer(Optimizer):
             self._step_group(group, known)
         return loss
 
+    @_eager
     def _step_group(self, group: dict[str, Any], loss: float | None) -> None:
         parameters = [p for p in group["params"] if p.grad is not None]
         for parameter in parameters:
@@ -184,7 +187,6 @@ class LearnedOptimizer(Optimizer):
 
     # ---- how far -------------------------------------------------------------------------------
 
-    @_eager
     def _guarded(
         self, group: dict[str, Any], parameters: list[Tensor], loss: float | None
     ) -> bool:
@@ -195,15 +197,19 @@ class LearnedOptimizer(Optimizer):
         watch = guards.watched(guards.Watch(*group["watch"]), gradient, _norm(parameters), loss)
         group["watch"] = tuple(watch)
         if watch.diverged and group["handover"] is None:
-            group["handover"] = group["step"]
+            self._hand_over(group)
+        return math.isfinite(gradient)
+
+    def _hand_over(self, group: dict[str, Any]) -> None:
+        first = all(other["handover"] is None for other in self.param_groups)
+        group["handover"] = group["step"]
+        if first:
             warnings.warn(
                 f"Training diverged at step {group['step']}: LearnedOptimizer hands over to "
                 "AdamW (guard=False leaves it to itself)",
                 stacklevel=2,
             )
-        return math.isfinite(gradient)
 
-    @_eager
     def _sizes(self, group: dict[str, Any], loss: float | None) -> tuple[Tensor, Tensor]:
         """Relative step sizes by kind, and AdamW's step size, both with their shares in them."""
         weights = self._weights_as(torch.float32, torch.device("cpu"))
@@ -249,7 +255,9 @@ class LearnedOptimizer(Optimizer):
         _accumulate(states, gradients)
 
         def batch(tensors: list[Tensor]) -> Tensor:
-            return torch.stack([tensor.reshape(form) for tensor in tensors])
+            shaped = [tensor.reshape(form) for tensor in tensors]
+            # One alone need not be copied: nothing below writes into it.
+            return torch.stack(shaped) if len(shaped) > 1 else shaped[0][None]
 
         device = real[0].device
         parameter = batch(real).to(dtype)
@@ -315,8 +323,10 @@ def _norm(tensors: list[Tensor]) -> float:
 
 def _check_group(group: dict[str, Any]) -> None:
     num_steps = group["num_steps"]
-    if isinstance(num_steps, bool) or not isinstance(num_steps, int):
+    if isinstance(num_steps, bool) or not isinstance(num_steps, Integral):
         raise TypeError(f"num_steps must be a whole number, not {num_steps!r}")
+    # NumPy's integers would keep a saved state from being read with weights_only.
+    group["num_steps"] = int(num_steps)
     if num_steps < 1:
         raise ValueError(f"num_steps must be at least 1, not {num_steps}")
     if not (math.isfinite(group["weight_decay"]) and group["weight_decay"] >= 0):

@@ -62,8 +62,11 @@ def initial_weights(seed: int = 0) -> dict[str, Tensor]:
 
 
 def save_weights(weights: dict[str, Tensor], path: Path, **metadata: str) -> None:
-    """Writes weights and what is to be known of them as a safetensors file."""
-    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, path, metadata)
+    """Writes weights and what is to be known of them as safetensors, whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    contiguous = {name: tensor.contiguous() for name, tensor in weights.items()}
+    save_file(contiguous, temporary, metadata)
+    temporary.replace(path)
 
 
 def load_weights(path: str | Path) -> dict[str, Tensor]:
