@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from metahpo.archive import Archive
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -76,3 +78,20 @@ def test_svm_history_is_built_and_resumed(tmp_path):
     [shipped] = [t for t in Archive(EXAMPLES / "svm_history") if t.name == "tae"]
     # The shipped values are what the script makes.
     assert task.trials[0].value == shipped.trials[0].value
+
+
+def test_the_learned_optimizer_in_optunas_trials():
+    told = run("learned_optimizer_in_optuna.py", "--dataset", "wdbc", *FEW)
+    rows = {line.split()[0]: float(line.split()[-1]) for line in told.splitlines()[2:5]}
+    # Three trials of either do better than a guess of the classes' shares (0.66).
+    assert max(rows["learned"], rows["choice"]) < 0.5
+    assert "Best in 'choice': " in told
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("ray")
+def test_the_learned_optimizer_in_rays_trials(tmp_path):
+    told = run("learned_optimizer_in_ray.py", "--trials", 4, "--storage", tmp_path)
+    [learned] = [line for line in told.splitlines() if line.startswith("learned ")]
+    assert float(learned.split()[-1]) > 0.8
+    assert "Tried in 'choice': " in told
