@@ -18,7 +18,8 @@ from optuna.distributions import CategoricalDistribution
 from metahpo.space import Array, Space
 from metahpo.task import Task
 
-# Names that mean the same in the field, spelt as `_canonical` leaves them.
+# Names that mean the same in the field, spelt as `_canonical` leaves them. A name alone in its
+# line is one that a pre-trained surrogate knows. New lines go to the end: its weights count them.
 SYNONYMS: tuple[frozenset[str], ...] = tuple(
     map(
         frozenset,
@@ -49,6 +50,31 @@ SYNONYMS: tuple[frozenset[str], ...] = tuple(
             {"alpha", "regalpha", "lambdal1"},
             {"gamma", "minsplitloss", "mingaintosplit"},
             {"momentum", "beta1"},
+            {"beta2"},
+            {"epsilon", "eps"},
+            {"warmup", "warmupsteps", "warmupratio", "warmupepochs"},
+            {"scheduler", "lrscheduler", "schedule"},
+            {"labelsmoothing"},
+            {"gradclip", "clipnorm", "maxgradnorm", "gradientclipping"},
+            {"channels", "nchannels", "numfilters", "nfilters", "filters"},
+            {"kernelsize", "filtersize"},
+            {"nheads", "numheads", "numattentionheads"},
+            {"embeddim", "embeddingdim", "embeddingsize", "dmodel"},
+            {"colsamplebylevel"},
+            {"booster", "boostingtype"},
+            {"ratedrop"},
+            {"skipdrop"},
+            {"numleaves", "maxleaves", "maxleafnodes"},
+            {"maxbin", "maxbins"},
+            {"cp", "ccpalpha"},
+            {"mtry", "maxfeatures"},
+            {"splitrule", "criterion"},
+            {"numrandomsplits"},
+            {"c", "cost"},
+            {"kernel"},
+            {"degree"},
+            {"tol", "tolerance"},
+            {"l1ratio"},
         ),
     )
 )  # fmt: skip
@@ -100,6 +126,25 @@ def match_names(past: Space, present: Space) -> dict[str, str]:
                     matches[name] = other
                     break
     return matches
+
+
+def role_of(name: str) -> int:
+    """What a hyperparameter is, by its name: the index of its line in ``SYNONYMS``, from 1.
+
+    Returns:
+        0 for a name that is not well known.
+    """
+    return _ROLES.get(_canonical(name), 0)
+
+
+def identity_of(name: str) -> str:
+    """A text that a hyperparameter has in common with those that ``match_names`` takes for it.
+
+    Returns:
+        The first of its synonyms in alphabetical order, or its own name in canonical spelling.
+    """
+    role = role_of(name)
+    return min(SYNONYMS[role - 1]) if role else _canonical(name)
 
 
 def align(task: Task, space: Space) -> AlignedTask | None:
@@ -156,6 +201,9 @@ def _same_spelling(a: str, b: str) -> bool:
 def _synonymous(a: str, b: str) -> bool:
     a, b = _canonical(a), _canonical(b)
     return any(a in group and b in group for group in SYNONYMS)
+
+
+_ROLES = {name: role for role, group in enumerate(SYNONYMS, 1) for name in group}
 
 
 def _canonical(name: str) -> str:

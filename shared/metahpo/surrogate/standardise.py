@@ -1,0 +1,117 @@
+"""Values of present and past tasks as a neural surrogate sees them, for whole batches at once.
+
+Two views of each value: its score (the warp of ``scores.py`` with the knee one unit below the
+centre: linear above, logarithmic below, so that one diverged training flattens nothing) and its
+rank among the task's own values, as a quantile of the normal distribution (Salinas et al. 2020),
+which does not care about units at all.
+
+The unit of a study with few trials cannot be told from them alone: it is drawn towards the past
+tasks' usual one, geometrically, with the weight of ``PRIOR_TRIALS`` trials.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metahpo.surrogate.scores import Warp
+
+KNEE = 1.0
+PRIOR_TRIALS = 2.0
+# Past tasks measured in another unit altogether move the present one by so much at most.
+LARGEST_PULL = math.log(20.0)
+# Scores that networks are shown end here.
+LARGEST_SCORE = 8.0
+
+
+class Scale(NamedTuple):
+    """Values to scores: centre and unit of each task, ``batch_shape``, float64."""
+
+    centre: Tensor
+    unit: Tensor
+
+    def scores(self, values: Tensor) -> Tensor:
+        """Scores of ``batch_shape x n`` values, float32."""
+        z = (values - self.centre.unsqueeze(-1)) / self.unit.unsqueeze(-1)
+        below = -KNEE - torch.log1p((-KNEE - z).clamp_min(0.0))
+        return torch.where(z < -KNEE, below, z).float()
+
+    @property
+    def warp(self) -> Warp:
+        """Of one task, without batch dimension."""
+        return Warp(float(self.centre), float(self.unit), KNEE)
+
+
+def own_scale(values: Tensor) -> Scale:
+    """Centre and unit of tasks by their own values alone, as ``scores.own_warp``.
+
+    Args:
+        values: ``batch_shape x n``, n at least 1; NaN where a task has fewer.
+
+    Returns:
+        The median, and the root mean square distance of the upper half to it (the standard
+        deviation where that is nothing; 1 where all values agree).
+    """
+    values = values.double()
+    largest = values.nan_to_num(0.0).abs().amax(-1, keepdim=True)
+    largest = torch.where(largest > 0.0, largest, 1.0)
+    scaled = values / largest
+    centre = scaled.nanquantile(0.5, dim=-1, keepdim=True)
+    distances = scaled - centre
+    upper = torch.where(distances >= 0.0, distances, torch.nan).square().nanmean(-1).sqrt()
+    spread = (scaled - scaled.nanmean(-1, keepdim=True)).square().nanmean(-1).sqrt()
+    unit = torch.where(upper > 0.0, upper, spread)
+    largest = largest.squeeze(-1)
+    # Values that agree to the last digits give a unit that rounding made.
+    unit = torch.where(unit > 1e-12, unit * largest, 1.0)
+    return Scale(centre.squeeze(-1) * largest, unit)
+
+
+def study_scale(values: Tensor, past_unit: Tensor | None = None) -> Scale:
+    """Centre and unit of studies by their trials, and by the past's unit where these are few.
+
+    Args:
+        values: ``batch_shape x n``, n at least 0, finite.
+        past_unit: ``batch_shape``, the past tasks' usual unit; None without a past.
+
+    Returns:
+        The trials' median and a unit. A study of fewer than two trials says nothing about its
+        unit: it is the past's, or 1. One of none has its centre at 0.
+    """
+    n = values.shape[-1]
+    shape = values.shape[:-1]
+    if past_unit is None or n < 2:
+        fallback = torch.ones(shape, dtype=torch.float64, device=values.device)
+        unit = fallback if past_unit is None else past_unit.double().expand(shape)
+        if n == 0:
+            return Scale(torch.zeros_like(unit), unit)
+        own = own_scale(values)
+        return Scale(own.centre, own.unit if n > 1 else unit)
+    own = own_scale(values)
+    agree = (values == values[..., :1]).all(-1)
+    pull = (past_unit.double().log() - own.unit.log()).clamp(-LARGEST_PULL, LARGEST_PULL)
+    share = PRIOR_TRIALS / (PRIOR_TRIALS + n - 1)
+    unit = torch.where(agree, past_unit.double(), own.unit * (share * pull).exp())
+    return Scale(own.centre, unit)
+
+
+def rank_scores(values: Tensor) -> Tensor:
+    """Normal quantiles of the ranks of ``batch_shape x n`` values, ties at their middle.
+
+    NaN stays NaN and takes no rank.
+    """
+    known = ~values.isnan()
+    count = known.sum(-1, keepdim=True).clamp_min(1)
+    smaller = (values.unsqueeze(-2) < values.unsqueeze(-1)).sum(-1)
+    equal = (values.unsqueeze(-2) == values.unsqueeze(-1)).sum(-1)
+    ranks = torch.special.ndtri((smaller + 0.5 * equal) / count).float()
+    return torch.where(known, ranks, torch.nan)
+
+
+def two_views(values: Tensor, scale: Scale) -> Tensor:
+    """``batch_shape x n x 2``: scores, bounded, and rank scores; 0 where a value is NaN."""
+    scores = scale.scores(values).clamp(-LARGEST_SCORE, LARGEST_SCORE)
+    return torch.stack([scores, rank_scores(values)], -1).nan_to_num(0.0)
