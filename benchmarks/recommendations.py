@@ -18,15 +18,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from scipy.special import softmax
 
 from metahpo.archive import Archive
-from metahpo.recommendation import METHODS, choose, normalised, ranked
+from metahpo.recommendation import METHODS, choose, normalised
+from metahpo.similarity import ranked
+from metahpo.similarity.metric import rank_correlations
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 import svm_problem
 
 KS = (1, 3, 5)
 DRAWS = 4000
+ORACLE_TEMPERATURE = 0.05
 SEED = 0
 
 
@@ -48,6 +52,7 @@ def main() -> None:
     print(f"{len(judged)} data sets of {len(set(families[judged]))} families; past: {len(usable)}")
     print(f"{'method':12s}" + "".join(f"{f'k = {k}':>26s}" for k in KS), flush=True)
     report("random", random_regret(scores[judged]), families[judged], None)
+    report("oracle", oracle_regrets(scores, families, judged, usable), families[judged], None)
     reference = None
     for method in dict.fromkeys(arguments.methods):
         found = regrets(method, scores, families, described, judged, usable)
@@ -75,6 +80,24 @@ def regrets(
             )
             rows[index] = [1.0 - scores[index, order[:k]].max() for k in KS]
     return np.array([rows[index] for index in judged])
+
+
+def oracle_regrets(
+    scores: np.ndarray, families: np.ndarray, judged: np.ndarray, usable: np.ndarray
+) -> np.ndarray:
+    """Judged data sets x KS, for one who knows how alike each past task ranks configurations.
+
+    The past tasks' weights are a softmax of their true rank correlations with the judged one:
+    what no similarity of meta-features can know better.
+    """
+    alike = rank_correlations(scores)
+    rows = []
+    for index in judged:
+        past = usable[families[usable] != families[index]]
+        weights = softmax(alike[index, past] / ORACLE_TEMPERATURE)
+        order = choose(scores[past], weights, max(KS))
+        rows.append([1.0 - scores[index, order[:k]].max() for k in KS])
+    return np.array(rows)
 
 
 def random_regret(scores: np.ndarray) -> np.ndarray:

@@ -489,6 +489,28 @@ def test_metafeatures_choose_the_start():
         assert chosen["x"] == pytest.approx(at, abs=0.25)
 
 
+def test_metafeatures_that_have_mattered_choose_the_start():
+    """Noise outnumbers the one that tells the two kinds of tasks apart."""
+    rng = np.random.default_rng(0)
+
+    def described(kind: int) -> dict[str, float]:
+        return {"kind": float(kind), **{f"noise{i}": float(rng.normal()) for i in range(12)}}
+
+    history = [
+        Task(
+            f"past-{number}",
+            PLANE,
+            random_task(bowl(at, at), n=20, seed=number).trials,
+            described(number % 2),
+        )
+        for number, at in enumerate([0.1, 0.9] * 12)
+    ]
+    for kind, at in enumerate((0.1, 0.9)):
+        task = Task("present", PLANE, metafeatures=described(kind))
+        (chosen,) = suggest(task, history).configurations
+        assert chosen["x"] == pytest.approx(at, abs=0.25)
+
+
 # ---- values --------------------------------------------------------------------------------
 
 

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from metahpo.similarity import agreement, metafeature_weights, relevance, sharpen
+from metahpo.similarity import (
+    agreement,
+    learned_relevance,
+    metafeature_weights,
+    relevance,
+    sharpen,
+)
 
 NAN = float("nan")
 
@@ -79,6 +85,46 @@ def test_relevance_follows_overlap_and_sums_to_one():
     near, far = relevance({"size": 1.0}, by_size(1, 9), np.ones(2))
     assert near > far > 0
     assert near + far == pytest.approx(1.0)
+
+
+def planted(count: int) -> tuple[list[dict[str, float]], np.ndarray]:
+    """Two kinds of tasks that rank configurations in opposite orders, described with noise."""
+    rng = np.random.default_rng(0)
+    kinds = np.arange(count) % 2
+    tasks = [
+        {"kind": float(kind), **{f"noise{i}": float(rng.normal()) for i in range(12)}}
+        for kind in kinds
+    ]
+    order = np.linspace(0.0, 1.0, 30)
+    performance = np.where(kinds[:, None] == 1, order, order[::-1])
+    return tasks, performance + 0.05 * rng.standard_normal((count, 30))
+
+
+def test_what_has_mattered_decides_where_there_is_enough_to_learn_from():
+    tasks, performance = planted(40)
+    overlap = np.ones(40)
+    present = {"kind": 1.0, **{f"noise{i}": 0.0 for i in range(12)}}
+    weights = learned_relevance(present, tasks, performance, overlap)
+    assert weights.sum() == pytest.approx(1.0)
+    assert (weights >= 0.0).all()
+    assert weights[1::2].sum() > 0.8 > relevance(present, tasks, overlap)[1::2].sum()
+    half = np.where(np.arange(40) == 1, 0.5, 1.0)
+    halved = learned_relevance(present, tasks, performance, half)
+    assert halved[1] / halved[3] == pytest.approx(0.5 * weights[1] / weights[3])
+
+
+@pytest.mark.parametrize("count", [1, 2, 19])
+def test_too_few_tasks_to_learn_from(count):
+    tasks, performance = planted(count)
+    weights = learned_relevance({"kind": 1.0}, tasks, performance, np.ones(count))
+    np.testing.assert_allclose(weights, relevance({"kind": 1.0}, tasks, np.ones(count)))
+
+
+def test_tasks_that_are_not_described_weigh_the_same():
+    _, performance = planted(40)
+    np.testing.assert_allclose(
+        learned_relevance({"kind": 1.0}, [{}] * 40, performance, np.ones(40)), 1 / 40
+    )
 
 
 def test_the_farthest_task_keeps_some_weight():

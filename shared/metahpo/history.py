@@ -15,7 +15,7 @@ import numpy as np
 from metahpo.alignment import AlignedTask, align
 from metahpo.cache import Cache
 from metahpo.portfolio import candidate_scores, greedy_portfolio
-from metahpo.similarity import metafeature_weights, relevance
+from metahpo.similarity import learned_relevance, metafeature_weights, relevance
 from metahpo.space import Array, Condition, Configuration, Space, infer_conditions
 from metahpo.surrogate import PastModels
 from metahpo.task import Task
@@ -103,19 +103,18 @@ def _view(space: Space, metafeatures: Mapping[str, float], history: Sequence[Tas
     aligned = [(task, view) for task, view in pairs if view is not None]
     if not aligned:
         return Past(space)
-    weights = relevance(
-        metafeatures,
-        [task.metafeatures for task, _ in aligned],
-        np.array([view.overlap for _, view in aligned]),
-    )
+    described = [task.metafeatures for task, _ in aligned]
+    overlap = np.array([view.overlap for _, view in aligned])
+    weights = relevance(metafeatures, described, overlap)
     # Of equally relevant tasks the longer ones tell more.
     lengths = np.array([len(view.values) for _, view in aligned])
-    chosen = np.lexsort((-lengths, -weights))[:MAXIMUM_PAST_TASKS]
-    chosen = np.sort(chosen)
+    chosen = np.sort(np.lexsort((-lengths, -weights))[:MAXIMUM_PAST_TASKS])
     tasks = tuple(aligned[index][1] for index in chosen)
-    weights = weights[chosen] / weights[chosen].sum()
     candidates = _best_configurations(tasks, space)
     scores = candidate_scores(tasks, space, candidates)
+    weights = learned_relevance(
+        metafeatures, [described[index] for index in chosen], scores.T, overlap[chosen]
+    )
     best = np.argsort(-(scores @ weights), kind="stable")[:CANDIDATES]
     portfolio = candidates[greedy_portfolio(scores, weights, PORTFOLIO_SIZE)]
     return Past(space, tasks, weights, portfolio, candidates[best])

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import overload
 
 import numpy as np
-from scipy.stats import rankdata
 
 from metahpo.alignment import AlignedTask, align
 from metahpo.archive import Archive
@@ -24,18 +23,19 @@ from metahpo.portfolio import greedy_portfolio
 from metahpo.similarity import (
     Distance,
     GaussianKernel,
-    KGLasso,
     LearnedMetric,
     Neighbours,
     Portfolio,
     Similarity,
+    default_kglasso,
+    ranked,
 )
 from metahpo.space import Array, Configuration, Space
 from metahpo.surrogate import PastModels
 from metahpo.task import Task
 
 METHODS: Mapping[str, Callable[[int], Similarity]] = {
-    "kglasso": lambda seed: KGLasso(cautious=False, shrinkage=0.25),
+    "kglasso": lambda seed: default_kglasso(),
     "knn": lambda seed: Neighbours(10, shrinkage=0.6),
     "vote": lambda seed: Neighbours(10),
     "cosine": lambda seed: Neighbours(15, Distance.COSINE, shrinkage=0.6),
@@ -271,11 +271,6 @@ def _placed(view: AlignedTask, space: Space) -> dict[bytes, tuple[Array, float]]
         if key not in found or found[key][1] < view.values[row]:
             found[key] = (points[row], float(view.values[row]))
     return found
-
-
-def ranked(scores: Array) -> Array:
-    """Rows from 0 at the lowest rank to 1 at the highest, as similarities are learned from."""
-    return (rankdata(scores, axis=1) - 1.0) / max(scores.shape[1] - 1, 1)
 
 
 def normalised(values: Array) -> Array:

@@ -2,7 +2,12 @@
 
 from metahpo.similarity.description import Standardiser
 from metahpo.similarity.kglasso import KGLasso
-from metahpo.similarity.metafeatures import metafeature_weights, relevance
+from metahpo.similarity.metafeatures import (
+    default_kglasso,
+    learned_relevance,
+    metafeature_weights,
+    relevance,
+)
 from metahpo.similarity.metric import LearnedMetric
 from metahpo.similarity.neighbours import (
     Distance,
@@ -11,7 +16,7 @@ from metahpo.similarity.neighbours import (
     Portfolio,
     Similarity,
 )
-from metahpo.similarity.ranking import agreement, sharpen
+from metahpo.similarity.ranking import agreement, ranked, sharpen
 
 __all__ = [
     "Distance",
@@ -23,7 +28,10 @@ __all__ = [
     "Similarity",
     "Standardiser",
     "agreement",
+    "default_kglasso",
+    "learned_relevance",
     "metafeature_weights",
+    "ranked",
     "relevance",
     "sharpen",
 ]

@@ -6,10 +6,16 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from metahpo.similarity.kglasso import KGLasso
+from metahpo.similarity.ranking import ranked
 from metahpo.space import Array
 
 # A meta-feature that varies less, relative to its size, is constant up to rounding.
 MINIMUM_SPREAD = 1e-12
+# From fewer tasks nothing is learned about which meta-features matter.
+LEARNABLE = 20
+# What share of the weight all tasks have alike, whatever the selected meta-features say.
+SHRINKAGE = 0.25
 
 
 def metafeature_weights(
@@ -63,4 +69,34 @@ def relevance(
         t weights that sum to 1.
     """
     weights = metafeature_weights(present, past) * overlap
+    return weights / weights.sum()
+
+
+def default_kglasso() -> KGLasso:
+    """The kernel group lasso with the settings that recommendations and samplers share."""
+    return KGLasso(cautious=False, shrinkage=SHRINKAGE)
+
+
+def learned_relevance(
+    present: Mapping[str, float],
+    past: Sequence[Mapping[str, float]],
+    performance: Array,
+    overlap: Array,
+) -> Array:
+    """Prior weights of the past tasks, by the meta-features that have mattered among them.
+
+    Args:
+        present: The present task's meta-features.
+        past: t past tasks' meta-features.
+        performance: t x m, of m configurations on the past tasks.
+        overlap: t, share of the hyperparameters that match.
+
+    Returns:
+        t weights that sum to 1; those of ``relevance`` where there is too little to learn from.
+    """
+    if not present or len(past) < LEARNABLE:
+        return relevance(present, past, overlap)
+    lasso = default_kglasso().fit(past, ranked(performance))
+    # What tells where not to look cannot be the mean of a prior.
+    weights = np.maximum(lasso.weights(present), 0.0) * overlap
     return weights / weights.sum()

@@ -1,8 +1,9 @@
-"""How well past tasks rank the present task's own trials."""
+"""Ranks: what past tasks are compared by, and how well they rank the present task's trials."""
 
 from __future__ import annotations
 
 import numpy as np
+from scipy.stats import rankdata
 
 from metahpo.space import Array
 
@@ -11,6 +12,15 @@ from metahpo.space import Array
 SHARPNESS = 1.0
 # Trials beyond this many sharpen no further, so that no single past task takes over.
 SHARPENS_UNTIL = 20
+
+
+def ranked(scores: Array) -> Array:
+    """Rows from 0 at the lowest rank to 1 at the highest, as similarities are learned from.
+
+    Args:
+        scores: t x m.
+    """
+    return (rankdata(scores, axis=1) - 1.0) / max(scores.shape[1] - 1, 1)
 
 
 def agreement(values: Array, predictions: Array) -> Array:
