@@ -14,8 +14,8 @@ from metahpo import cli
 from metahpo.optim import LearnedOptimizer, initial_weights, load_weights
 from metahpo.optim.weights import shipped_weights
 from metahpo.train import evolution
-from metahpo.train.checkpoint import CheckpointError
 from metahpo.train.data import DataError, copied_sequences, markov_sequences, mnist, tables
+from metahpo.train.files import CheckpointError
 from metahpo.train.inner import Training, batched
 from metahpo.train.meta import MetaTraining, Settings, _save, train_optimizer
 from metahpo.train.problems import augmented, training_problems, validation_problems

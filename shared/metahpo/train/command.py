@@ -36,6 +36,45 @@ def add_train(commands: Any) -> None:
         kind = int if name == "--seed" else _at_least_one
         optimizer.add_argument(name, type=kind, default=default, help=f"{told}; {default}")
     optimizer.set_defaults(run=_train_optimizer)
+    _add_surrogate(targets)
+
+
+def _add_surrogate(targets: Any) -> None:
+    surrogate = targets.add_parser(
+        "surrogate",
+        help="the neural surrogate",
+        description="Meta-trains the neural surrogate in a folder, and goes on where a "
+        "checkpoint there left off. An interruption loses what was done since the last "
+        "checkpoint (three minutes at most). The folder then holds weights.safetensors and "
+        "log.csv.",
+    )
+    surrogate.add_argument("--to", required=True, type=Path, metavar="FOLDER")
+    surrogate.add_argument("--archive", metavar="ARCHIVE", help="recorded tasks to train on")
+    surrogate.add_argument("--validation", metavar="ARCHIVE", help="other tasks, to measure on")
+    surrogate.add_argument(
+        "--synthetic",
+        type=float,
+        default=0.5,
+        metavar="SHARE",
+        help="share of made-up episodes; 1 needs no archive; default: 0.5",
+    )
+    surrogate.add_argument(
+        "--without",
+        default="",
+        metavar="NAMES",
+        help="leave out tasks whose names begin so, comma-separated",
+    )
+    surrogate.add_argument("--device", default="cpu", help="as PyTorch calls it; default: cpu")
+    surrogate.add_argument("--threads", type=_at_least_one, default=1, help="default: 1")
+    for name, default, told in (
+        ("--seed", 0, "of everything"),
+        ("--steps", 100_000, "in all"),
+        ("--budget", 6000, "size of a batch; a GPU takes 100,000"),
+        ("--validate-every", 2000, "steps between two validations"),
+    ):
+        kind = int if name == "--seed" else _at_least_one
+        surrogate.add_argument(name, type=kind, default=default, help=f"{told}; {default}")
+    surrogate.set_defaults(run=_train_surrogate)
 
 
 def _at_least_one(text: str) -> int:
@@ -62,3 +101,26 @@ def _train_optimizer(options: argparse.Namespace) -> None:
         mnist=options.data is not None,
     )
     train_optimizer(options.to, settings, data=options.data, device=options.device)
+
+
+def _train_surrogate(options: argparse.Namespace) -> None:
+    import torch
+
+    from metahpo.train.surrogate import Settings, train_surrogate
+
+    torch.set_num_threads(options.threads)
+    settings = Settings(
+        seed=options.seed,
+        steps=options.steps,
+        synthetic=options.synthetic,
+        budget=options.budget,
+        validate_every=options.validate_every,
+        without=options.without,
+    )
+    train_surrogate(
+        options.to,
+        settings,
+        archive=options.archive,
+        validation=options.validation,
+        device=options.device,
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -15,8 +14,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from metahpo.optim.weights import initial_weights, save_weights
-from metahpo.train import TrainingError, checkpoint, evolution
+from metahpo.train import checkpoint, evolution
 from metahpo.train.data import DataError, Dataset, mnist
+from metahpo.train.files import read_log, usable_device, write_log
 from metahpo.train.inner import Training, batched, validation_losses
 from metahpo.train.problems import Problem, augmented, training_problems, validation_problems
 
@@ -237,11 +237,11 @@ def train_optimizer(
     if settings.mnist and data is None:
         raise DataError("these settings include MNIST: say with --data where it is")
     extra = [mnist(data)] if settings.mnist and data is not None else []
-    run = MetaTraining(settings, extra, _device(device))
+    run = MetaTraining(settings, extra, usable_device(device))
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / CHECKPOINT).exists():
         checkpoint.restore(run, folder / CHECKPOINT)
-    rows = _rows_until(folder / LOG, run.state.meta_step)
+    rows = read_log(folder / LOG, "meta_step", run.state.meta_step)
     begun, saved = time.monotonic() - run.state.seconds, time.monotonic()
     with tqdm(total=settings.meta_steps, initial=run.state.meta_step, disable=None) as bar:
         while run.state.meta_step < settings.meta_steps:
@@ -252,15 +252,6 @@ def train_optimizer(
                 saved = time.monotonic()
     _save(run, folder, rows)
     return folder / BEST
-
-
-def _device(name: str) -> torch.device:
-    try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        told = str(error).splitlines()[0]
-        raise TrainingError(f"device {name} cannot be used here: {told}") from None
-    return torch.device(name)
 
 
 def _one_step(run: MetaTraining, folder: Path, begun: float) -> dict[str, object]:
@@ -291,18 +282,8 @@ def _save_best(run: MetaTraining, folder: Path) -> None:
 
 def _save(run: MetaTraining, folder: Path, rows: list[dict[str, object]]) -> None:
     # The log first: rows beyond the checkpoint are dropped at a resume.
-    with (folder / LOG).open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
+    write_log(folder / LOG, COLUMNS, rows)
     checkpoint.save(run, folder / CHECKPOINT)
-
-
-def _rows_until(path: Path, meta_step: int) -> list[dict[str, object]]:
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return [dict(row) for row in csv.DictReader(file) if int(row["meta_step"]) <= meta_step]
 
 
 def _first_loss(problem: Problem, training: Training, generator: torch.Generator) -> Tensor:

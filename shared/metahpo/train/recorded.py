@@ -1,0 +1,396 @@
+"""Episodes from recorded tasks: real ones, in an archive.
+
+Tasks of one space are a family. An episode's present task and its past ones are tasks of one
+family; their trials are drawn from what was recorded, some as if at random and some as if
+somebody had optimised. So that a few hundred tasks teach more than themselves, episodes are
+varied: names forgotten, axes turned, hyperparameters left out or unknown to the past, bounds
+narrowed, noise added, values bent, and past tasks replaced by those of another family or by
+their opposite.
+
+Notation: see ``episodes.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metahpo.alignment import OUTSIDE
+from metahpo.archive import Archive
+from metahpo.space import Array, Space
+from metahpo.surrogate.description import (
+    CHOICE_SIGNS,
+    IDENTITY_SIGNS,
+    Description,
+    describe,
+)
+from metahpo.surrogate.standardise import own_scale
+from metahpo.task import Task
+from metahpo.train import TrainingError
+from metahpo.train.episodes import Episodes, Shape
+
+# A task of fewer trials teaches nothing about prediction.
+LEAST_TRIALS = 20
+# Candidates among which trials are chosen, for each of them.
+POOL = 3
+
+
+class RecordError(TrainingError):
+    """An archive that cannot be trained on; the message says why."""
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """The observed trials of one task: points ``n x d`` and values ``n``."""
+
+    name: str
+    points: Array
+    values: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """Tasks of one space.
+
+    Attributes:
+        space: Theirs.
+        description: Of it.
+        tasks: At least one.
+    """
+
+    space: Space
+    description: Description
+    tasks: tuple[Record, ...]
+
+
+def read_families(path: str | Path, without: Sequence[str] = ()) -> list[Family]:
+    """The families of an archive.
+
+    Args:
+        path: The archive.
+        without: Tasks whose names begin so are left out.
+
+    Raises:
+        RecordError: No task there has enough trials.
+        ArchiveError: There is no archive.
+    """
+    members: dict[object, list[Task]] = {}
+    for task in Archive(path):
+        if task.name.startswith(tuple(without)) or len(task.observed) < LEAST_TRIALS:
+            continue
+        conditions = sorted((name, repr(c)) for name, c in task.space.conditions.items())
+        key = (tuple(sorted(task.space.to_json().items())), tuple(conditions))
+        members.setdefault(key, []).append(task)
+    if not members:
+        raise RecordError(f"no task in {path} has {LEAST_TRIALS} trials with a value")
+    return [_family(tasks) for tasks in members.values()]
+
+
+def _family(tasks: Sequence[Task]) -> Family:
+    space = tasks[0].space
+    return Family(space, describe(space), tuple(_record(task, space) for task in tasks))
+
+
+def _record(task: Task, space: Space) -> Record:
+    trials = task.observed
+    points = space.encode([trial.configuration for trial in trials])
+    return Record(task.name, points, np.array([trial.value for trial in trials], float))
+
+
+# ---- episodes ------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class _Draft:
+    """One episode before it is part of a batch; arrays as in ``Episodes``, without B."""
+
+    description: Description
+    points: Array
+    values: Array
+    everything: Array
+    past_points: Array
+    past_values: Array
+    known: NDArray[np.bool_]
+
+
+def recorded_episodes(
+    families: Sequence[Family], shape: Shape, rng: np.random.Generator
+) -> Episodes:
+    """A batch of varied episodes.
+
+    Args:
+        families: Each is drawn as often as the square root of its number of tasks says.
+        shape: Sizes; the hyperparameters are as many as the families have. Trials and queries
+            are fewer where the shortest task has not so many.
+        rng: Of everything.
+    """
+    shape = _fitting(families, shape)
+    sizes = np.sqrt([len(family.tasks) for family in families])
+    chosen = rng.choice(len(families), shape.episodes, p=sizes / sizes.sum())
+    drafts = [_varied_draft(families, index, shape, rng) for index in chosen]
+    return _together(drafts, shape.trials)
+
+
+def _fitting(families: Sequence[Family], shape: Shape) -> Shape:
+    shortest = min(len(task.values) for family in families for task in family.tasks)
+    trials = min(shape.trials, shortest // 2)
+    return replace(shape, trials=trials, queries=min(shape.queries, shortest - trials))
+
+
+def _varied_draft(
+    families: Sequence[Family], index: int, shape: Shape, rng: np.random.Generator
+) -> _Draft:
+    family = families[index]
+    order = rng.permutation(len(family.tasks))
+    target, others = family.tasks[order[0]], [family.tasks[i] for i in order[1:]]
+    box = _narrowed(family, target, shape.trials + shape.queries, rng)
+    points, values = _inside(target, box)
+    rows = _present_rows(values, shape, rng)
+    past = [_past_trials(record, shape.past_trials, rng) for record in others[: shape.past_tasks]]
+    while len(past) < shape.past_tasks:
+        past.append(_unrelated(families, len(family.space), shape.past_trials, rng))
+    past = _misled(past, families, len(family.space), shape.past_trials, rng)
+    width = len(family.space)
+    draft = _Draft(
+        family.description,
+        points[rows],
+        values[rows],
+        values,
+        np.stack([_moved(p, box) for p, _ in past]) if past else np.empty((0, 1, width)),
+        np.stack([v for _, v in past]) if past else np.empty((0, 1)),
+        np.ones((len(past), width), bool),
+    )
+    draft.description = _narrow_facts(family.description, box)
+    _vary_values(draft, rng)
+    _vary_space(draft, rng)
+    return draft
+
+
+def _present_rows(values: Array, shape: Shape, rng: np.random.Generator) -> NDArray[np.int_]:
+    """Trials, then queries: half of those among good values."""
+    greed = max(0.0, rng.uniform(-2.0, 3.0))
+    # Early trials are the less optimised ones, in most studies.
+    pool = rng.permutation(len(values) // 2 if rng.random() < 0.5 else len(values))
+    trials = _chosen(values, pool[: POOL * shape.trials], shape.trials, greed, rng)
+    left = np.setdiff1d(np.arange(len(values)), trials)
+    left = left[rng.permutation(len(left))[: POOL * shape.queries]]
+    good = _chosen(values, left, shape.queries // 2, 2.0, rng)
+    left = np.setdiff1d(left, good)
+    rest = rng.choice(left, shape.queries - len(good), replace=False)
+    return np.concatenate([trials, good, rest])
+
+
+def _chosen(
+    values: Array, rows: NDArray[np.int_], count: int, greed: float, rng: np.random.Generator
+) -> NDArray[np.int_]:
+    """So many of the rows, those of better ranks more often."""
+    if count >= len(rows):
+        return rows[:count]
+    ranks = np.argsort(np.argsort(values[rows])) / max(len(rows) - 1, 1)
+    keys = greed * 3.5 * (ranks - 0.5) + rng.gumbel(size=len(rows))
+    return rows[np.argpartition(-keys, count - 1)[:count]]
+
+
+def _past_trials(record: Record, count: int, rng: np.random.Generator) -> tuple[Array, Array]:
+    greed = max(0.0, rng.uniform(-2.0, 3.0))
+    early = rng.random() < 0.5 and len(record.values) >= 2 * count
+    pool = rng.permutation(len(record.values) // 2 if early else len(record.values))
+    rows = _chosen(record.values, pool[: POOL * count], count, greed, rng)
+    if len(rows) < count:
+        rows = np.concatenate([rows, rng.choice(rows, count - len(rows))])
+    return record.points[rows], record.values[rows]
+
+
+# ---- what the past may be ------------------------------------------------------------------
+
+
+def _misled(
+    past: list[tuple[Array, Array]],
+    families: Sequence[Family],
+    width: int,
+    count: int,
+    rng: np.random.Generator,
+) -> list[tuple[Array, Array]]:
+    """With some past tasks unrelated, opposite, or measured in another unit."""
+    unrelated = max(0.0, rng.uniform(-0.5, 0.5)) if rng.random() > 0.05 else 1.0
+    opposite = 1.0 if rng.random() < 0.05 else 0.02
+    foreign = 2.0 if rng.random() < 0.05 else 0.0
+    result = []
+    for trials in past:
+        points, values = trials
+        if rng.random() < unrelated:
+            points, values = _unrelated(families, width, count, rng)
+        if rng.random() < opposite:
+            values = -values
+        result.append((points, values * np.exp(foreign * rng.standard_normal())))
+    return result
+
+
+def _unrelated(
+    families: Sequence[Family], width: int, count: int, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """Trials of a task of any family, its columns in any order under the present names."""
+    family = families[int(rng.integers(len(families)))]
+    points, values = _past_trials(family.tasks[int(rng.integers(len(family.tasks)))], count, rng)
+    columns = rng.permutation(np.arange(max(width, points.shape[1])) % points.shape[1])[:width]
+    return points[:, columns], values
+
+
+# ---- variations ----------------------------------------------------------------------------
+
+Box = tuple[Array, Array]
+
+
+def _narrowed(family: Family, target: Record, wanted: int, rng: np.random.Generator) -> Box | None:
+    """Bounds inside the recorded ones, in which enough of the target's trials lie."""
+    numerical = np.flatnonzero(~np.asarray(family.space.is_categorical, bool))
+    if rng.random() > 0.25 or not len(numerical):
+        return None
+    low, high = np.zeros(len(family.space)), np.ones(len(family.space))
+    for column in rng.choice(numerical, min(2, len(numerical)), replace=False):
+        width = rng.uniform(0.4, 1.0)
+        low[column] = rng.uniform(0.0, 1.0 - width)
+        high[column] = low[column] + width
+    return (low, high) if len(_inside(target, (low, high))[1]) >= POOL * wanted else None
+
+
+def _moved(points: Array, box: Box | None) -> Array:
+    if box is None:
+        return points
+    low, high = box
+    return np.clip((points - low) / (high - low), -OUTSIDE, 1.0 + OUTSIDE)
+
+
+def _inside(record: Record, box: Box | None) -> tuple[Array, Array]:
+    """The trials within the bounds, placed in them."""
+    if box is None:
+        return record.points, record.values
+    moved = _moved(record.points, box)
+    outside = (np.abs(moved - 0.5) > 0.5).any(axis=1)
+    return moved[~outside], record.values[~outside]
+
+
+def _narrow_facts(description: Description, box: Box | None) -> Description:
+    if box is None:
+        return description
+    facts = description.facts.clone()
+    low, high = (torch.from_numpy(side).float() for side in box)
+    start, end = facts[:, 4].clone(), facts[:, 5].clone()
+    facts[:, 4], facts[:, 5] = start + (end - start) * low, start + (end - start) * high
+    return replace(description, facts=facts)
+
+
+def _vary_values(draft: _Draft, rng: np.random.Generator) -> None:
+    """The same bend for all tasks, and noise."""
+    if rng.random() < 0.25:
+        power = rng.uniform(0.6, 1.8)
+        reference = draft.everything
+        draft.values = _bent(draft.values, reference, power)
+        draft.everything = _bent(reference, reference, power)
+        draft.past_values = np.array([_bent(v, v, power) for v in draft.past_values]).reshape(
+            draft.past_values.shape
+        )
+    if rng.random() < 0.3:
+        noise = 10 ** rng.uniform(-2.5, -0.5)
+        unit = float(np.std(draft.everything))
+        draft.values = draft.values + noise * unit * rng.standard_normal(draft.values.shape)
+        units = draft.past_values.std(axis=-1, keepdims=True)
+        draft.past_values = draft.past_values + noise * units * rng.standard_normal(
+            draft.past_values.shape
+        )
+
+
+def _bent(values: Array, reference: Array, power: float) -> Array:
+    """Distances from the reference's best to a power: its order stays."""
+    best, worst = reference.max(), reference.min()
+    share = np.maximum(best - values, 0.0) / max(best - worst, 1e-12)
+    return -(share**power)
+
+
+def _vary_space(draft: _Draft, rng: np.random.Generator) -> None:
+    """Names forgotten and axes turned; hyperparameters left out, or unknown to the past."""
+    description, d = draft.description, draft.points.shape[1]
+    if rng.random() < 0.4:
+        numerical = (description.choices == 0).numpy()
+        for column in np.flatnonzero(numerical & (rng.random(d) < 0.4)):
+            draft.points[:, column] = 1.0 - draft.points[:, column]
+            draft.past_points[..., column] = 1.0 - draft.past_points[..., column]
+        description = _anonymous(description, rng)
+    if rng.random() < 0.15 and draft.known.size:
+        draft.known[:, rng.integers(d)] = False
+        draft.past_points[np.broadcast_to(~draft.known[:, None], draft.past_points.shape)] = np.nan
+    if rng.random() < 0.25 and d > 2:
+        kept = torch.from_numpy(np.sort(rng.permutation(d)[rng.integers(1, 1 + d // 3) :]))
+        description = description.permuted(kept)
+        draft.points = draft.points[:, kept.numpy()]
+        draft.past_points = draft.past_points[..., kept.numpy()]
+        draft.known = draft.known[:, kept.numpy()]
+    draft.description = description
+
+
+def _anonymous(description: Description, rng: np.random.Generator) -> Description:
+    """Nothing of the names is left; nor of the choices' names."""
+    signs = rng.choice([-1.0, 1.0], (*description.identities.shape[:-1], IDENTITY_SIGNS))
+    codes = rng.choice([-1.0, 1.0], (*description.choice_codes.shape[:-1], CHOICE_SIGNS))
+    chosen = (description.choice_codes != 0).numpy()
+    return replace(
+        description,
+        roles=torch.zeros_like(description.roles),
+        identities=torch.from_numpy(signs).float(),
+        choice_codes=torch.from_numpy(codes * chosen).float(),
+    )
+
+
+# ---- batches -------------------------------------------------------------------------------
+
+
+def _together(drafts: Sequence[_Draft], trials: int) -> Episodes:
+    width = max(draft.points.shape[-1] for draft in drafts)
+    everything = [own_scale(torch.from_numpy(draft.everything)) for draft in drafts]
+    known = torch.stack([_widened(torch.from_numpy(d.known), width, True) for d in drafts])
+    return Episodes(
+        description=stack([draft.description for draft in drafts]),
+        points=_stacked([draft.points for draft in drafts], width),
+        values=torch.from_numpy(np.stack([draft.values for draft in drafts])),
+        trials=trials,
+        population=type(everything[0])(*map(torch.stack, zip(*everything, strict=True))),
+        past_points=_stacked([draft.past_points for draft in drafts], width),
+        past_values=torch.from_numpy(np.stack([draft.past_values for draft in drafts])),
+        known=known,
+        relevance=torch.zeros(known.shape[:2]),
+    )
+
+
+def _stacked(arrays: Sequence[Array], width: int) -> Tensor:
+    return torch.stack([_widened(torch.from_numpy(a).float(), width, torch.nan) for a in arrays])
+
+
+def _widened(tensor: Tensor, width: int, value: float | bool) -> Tensor:
+    return torch.nn.functional.pad(tensor, (0, width - tensor.shape[-1]), value=value)
+
+
+def stack(descriptions: Sequence[Description]) -> Description:
+    """Descriptions of several spaces as one batch, the smaller ones filled up."""
+    d = max(description.roles.shape[0] for description in descriptions)
+    k = max(description.choice_codes.shape[-2] for description in descriptions)
+
+    def filled(tensor: Tensor, rows: int, dims: int) -> Tensor:
+        # From the last dimension on: signs, choices if any, hyperparameters.
+        missing = rows - tensor.shape[0]
+        if dims == 1:
+            return torch.nn.functional.pad(tensor, (0, missing))
+        if dims == 2:
+            return torch.nn.functional.pad(tensor, (0, 0, 0, missing))
+        return torch.nn.functional.pad(tensor, (0, 0, 0, k - tensor.shape[1], 0, missing))
+
+    batched = {
+        name: torch.stack([filled(vars(x)[name], d, vars(x)[name].ndim) for x in descriptions])
+        for name in vars(descriptions[0])
+    }
+    return Description(**batched)

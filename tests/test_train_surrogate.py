@@ -1,0 +1,285 @@
+"""Meta-training of the neural surrogate: it learns, resumes exactly, and says what is wrong."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from safetensors.torch import load_file
+
+from metahpo import Archive, Task, Trial, cli
+from metahpo.archive import ArchiveError
+from metahpo.space import Condition, Space
+from metahpo.surrogate.neural import Architecture, load_weights
+from metahpo.train import TrainingError
+from metahpo.train.episodes import (
+    Episodes,
+    Shape,
+    biased_choice,
+    draw_shape,
+    standardised,
+)
+from metahpo.train.files import CheckpointError
+from metahpo.train.measure import (
+    TRIALS,
+    coverage,
+    held_out,
+    quality,
+    rank_correlation,
+    with_trials,
+)
+from metahpo.train.prior import Draw, draw_spaces, synthetic_episodes
+from metahpo.train.recorded import RecordError, read_families, recorded_episodes
+from metahpo.train.surrogate import Settings, SurrogateTraining, train_surrogate
+
+SMALL = Architecture(width=16, heads=2, layers=1, past_layers=1, latents=2, bars=12)
+BRIEF = Settings(steps=4, budget=150, log_every=2, validate_every=4, warmup=2)
+SPACE = Space(
+    {
+        "lr": FloatDistribution(1e-4, 1.0, log=True),
+        "optimizer": CategoricalDistribution(("sgd", "adam")),
+        "momentum": FloatDistribution(0.0, 1.0),
+        "layers": IntDistribution(1, 5),
+    },
+    {"momentum": Condition("optimizer", choices=("sgd",))},
+)
+
+
+def bowl(name: str, optimum: float, count: int = 300) -> Task:
+    """A task whose best learning rate lies at ``optimum`` of the unit interval."""
+    rng = np.random.default_rng(sum(map(ord, name)))
+    points = SPACE.activate(SPACE.snap(rng.random((count, len(SPACE)))))
+    values = -((points[:, 0] - optimum) ** 2) + 0.1 * points[:, 1]
+    configurations = SPACE.decode(points)
+    return Task(name, SPACE, tuple(map(Trial, configurations, values.tolist())))
+
+
+def archive(folder: Path, names: str, optima: list[float]) -> Path:
+    tasks = [bowl(f"{names}/{i}", optimum) for i, optimum in enumerate(optima)]
+    Archive(folder / names).extend(tasks)
+    return folder / names
+
+
+# ---- the prior -----------------------------------------------------------------------------
+
+
+def episodes(shape: Shape, seed: int = 0) -> Episodes:
+    return synthetic_episodes(shape, torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [Shape(3, 4, 9, 5, 8, 6), Shape(2, 0, 5, 0, 8, 1), Shape(2, 1, 5, 1, 8, 26)],
+    ids=["usual", "nothing", "wide"],
+)
+def test_synthetic_episodes_are_whole_and_follow_their_generator(shape: Shape) -> None:
+    one, two, other = episodes(shape), episodes(shape), episodes(shape, seed=1)
+    assert torch.equal(one.values, two.values)
+    assert not torch.equal(one.values, other.values)
+    assert one.points.shape == (shape.episodes, shape.trials + shape.queries, one.points.shape[2])
+    assert one.past_points.shape[:3] == (shape.episodes, shape.past_tasks, shape.past_trials)
+    assert bool(one.values.isfinite().all())
+    assert bool(one.past_values.isfinite().all())
+    active = one.points[~one.points.isnan()]
+    assert bool(((active >= 0) & (active <= 1)).all())
+    batch = standardised(one)
+    assert bool(batch.targets.isfinite().all())
+    assert (batch.past is None) == (shape.past_tasks == 0)
+
+
+def test_conditional_hyperparameters_are_active_exactly_where_their_parent_admits() -> None:
+    shape = Shape(64, 0, 1, 0, 1, 8)
+    draw = Draw(torch.Generator().manual_seed(0))
+    spaces = draw_spaces(shape, draw)
+    points = spaces.configurations(50, 1, draw)[:, 0]
+    conditional = 0
+    for row in range(shape.episodes):
+        parent = int(spaces.parent[row])
+        choices = int(spaces.levels[row, parent])
+        for column in range(shape.hyperparameters):
+            admitted = spaces.admitted[row, column]
+            if bool(admitted.all()):
+                assert not bool(points[row, :, column].isnan().any())
+                continue
+            conditional += 1
+            assert column != parent
+            assert spaces.description.facts[row, column, -1] == 1.0
+            choice = (points[row, :, parent] * choices).long()
+            assert torch.equal(points[row, :, column].isnan(), ~admitted[choice])
+    assert conditional > 20
+
+
+def test_past_tasks_of_the_prior_tell_about_the_present_one() -> None:
+    """Nearest past configurations rank the present ones better than chance, on average.
+
+    200 episodes; the mean correlation's standard error is about 0.03, so that a prior without
+    transfer would pass once in some hundred thousand runs.
+    """
+    made = episodes(Shape(200, 6, 60, 0, 40, 3))
+    points, past = made.points.nan_to_num(0.5), made.past_points.nan_to_num(0.5).flatten(1, 2)
+    values = made.past_values - made.past_values.mean(-1, keepdim=True)
+    values = (values / values.std(-1, keepdim=True).clamp_min(1e-9)).flatten(1)
+    near = torch.cdist(points, past).topk(5, largest=False).indices
+    predicted = values.gather(1, near.flatten(1)).view(near.shape).mean(-1)
+    found = [
+        rank_correlation(p, v) for p, v in zip(predicted.numpy(), made.values.numpy(), strict=True)
+    ]
+    assert np.mean(found) > 0.13
+
+
+def test_greed_prefers_good_rows_and_its_absence_does_not() -> None:
+    """Means over 2,000 draws of 10; four standard errors on either side (1 in 10,000)."""
+    values = torch.linspace(-1.7, 1.7, 100).expand(2000, 100)
+    generator = torch.Generator().manual_seed(0)
+    even, greedy = (
+        values.gather(1, biased_choice(values, 10, torch.tensor(greed), generator)).mean()
+        for greed in (0.0, 3.0)
+    )
+    assert abs(float(even)) < 4 * 1.0 / (2000 * 10) ** 0.5
+    assert float(greedy) > 0.8
+
+
+def test_shapes_cost_alike() -> None:
+    rng = np.random.default_rng(0)
+    shapes = [draw_shape(rng, 4000) for _ in range(500)]
+    assert {shape.trials == 0 for shape in shapes} == {True, False}
+    assert {shape.past_tasks == 0 for shape in shapes} == {True, False}
+    rows = [s.episodes * (s.trials + s.queries + s.past_tasks * s.past_trials) for s in shapes]
+    assert max(rows) < 12_000
+
+
+# ---- recorded tasks ------------------------------------------------------------------------
+
+
+def test_recorded_episodes_are_whole_and_follow_their_generator(tmp_path: Path) -> None:
+    families = read_families(archive(tmp_path, "tasks", [0.2, 0.4, 0.6]))
+    # More past tasks than there are.
+    for shape in (Shape(40, 5, 9, 6, 10, 0), Shape(5, 0, 9, 0, 10, 0)):
+        one, two = (recorded_episodes(families, shape, np.random.default_rng(3)) for _ in range(2))
+        assert torch.equal(one.values, two.values)
+        assert one.values.shape == (shape.episodes, shape.trials + shape.queries)
+        assert one.past_values.shape[:2] == (shape.episodes, shape.past_tasks)
+        batch = standardised(one)
+        assert bool(batch.targets.isfinite().all())
+        # No trial is among its own queries.
+        trials, queries = one.values[:, : shape.trials], one.values[:, shape.trials :]
+        same = (trials[:, :, None] == queries[:, None]).any(-1).float().mean()
+        assert shape.trials == 0 or float(same) < 0.01
+
+
+def test_short_tasks_give_small_episodes(tmp_path: Path) -> None:
+    Archive(tmp_path).extend([bowl("a", 0.2, count=21), bowl("b", 0.4, count=30)])
+    families = read_families(tmp_path)
+    made = recorded_episodes(families, Shape(20, 3, 40, 50, 64, 0), np.random.default_rng(0))
+    assert made.trials == 10
+    assert made.values.shape == (20, 21)
+    assert made.past_values.shape == (20, 3, 40)
+
+
+def test_small_and_unwanted_tasks_are_left_out(tmp_path: Path) -> None:
+    folder = archive(tmp_path, "tasks", [0.2, 0.4])
+    Archive(folder).add(bowl("other/0", 0.5))
+    Archive(folder).add(bowl("tasks/short", 0.5, count=5))
+    (family,) = read_families(folder, ["other/"])
+    assert [task.name for task in family.tasks] == ["tasks/0", "tasks/1"]
+    with pytest.raises(RecordError, match="20 trials"):
+        read_families(folder, ["tasks/", "other/"])
+
+
+def test_held_out_studies_never_have_themselves_for_a_past(tmp_path: Path) -> None:
+    families = read_families(archive(tmp_path, "tasks", [0.2, 0.4, 0.6]))
+    (studies,) = held_out(families, families)
+    assert studies.past_values.shape[:2] == (3, 2)
+    few = with_trials(studies, 3)
+    assert few.values.shape[1] == studies.values.shape[1] - max(TRIALS) + 3
+    assert torch.equal(few.values[:, 3:], studies.values[:, max(TRIALS) :])
+
+
+def test_coverage_counts_central_intervals() -> None:
+    places = torch.tensor([0.5, 0.3, 0.8, 0.05, 0.99])
+    assert coverage(places) == pytest.approx((0.4, 0.6, 0.8))
+
+
+# ---- training ------------------------------------------------------------------------------
+
+
+def test_a_resumed_meta_training_equals_an_uninterrupted_one(tmp_path: Path) -> None:
+    tasks = archive(tmp_path, "tasks", [0.2, 0.4, 0.6])
+    families = read_families(tasks)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train_surrogate(whole, BRIEF, archive=tasks, architecture=SMALL)
+    parts.mkdir()
+    run = SurrogateTraining(BRIEF, families, architecture=SMALL)
+    run.advance()
+    run.advance()
+    run.save(parts / "checkpoint.safetensors")
+    run.advance()  # Lost with the process.
+    train_surrogate(parts, BRIEF, archive=tasks, architecture=SMALL)
+    for name in ("checkpoint.safetensors", "weights.safetensors"):
+        one, two = (load_file(folder / name) for folder in (whole, parts))
+        assert one.keys() == two.keys()
+        for tensor in one:
+            assert torch.equal(one[tensor], two[tensor]), tensor
+
+
+def test_a_training_can_be_prolonged_but_not_changed(tmp_path: Path) -> None:
+    train_surrogate(tmp_path, replace(BRIEF, synthetic=1.0), architecture=SMALL)
+    longer = replace(BRIEF, synthetic=1.0, steps=6)
+    train_surrogate(tmp_path, longer, architecture=SMALL)
+    with (tmp_path / "log.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["2", "4", "6"]
+    with pytest.raises(CheckpointError, match=r"rate 0\.001"):
+        train_surrogate(tmp_path, replace(longer, rate=0.5), architecture=SMALL)
+
+
+def test_it_learns_tasks_it_has_not_seen(tmp_path: Path) -> None:
+    """Bowls with their optimum somewhere in the lower half, predicted by a past of such bowls."""
+    tasks = archive(tmp_path, "tasks", [0.1, 0.2, 0.3, 0.4, 0.5])
+    others = archive(tmp_path, "others", [0.15, 0.35])
+    families = read_families(tasks)
+    studies = list(held_out(families, read_families(others)))
+    training = Settings(steps=150, budget=400, rate=3e-3, warmup=20, synthetic=0.0)
+    sizes = replace(SMALL, width=32, layers=2)
+    run = SurrogateTraining(training, families, architecture=sizes)
+    before = quality(run.averaged_network(), studies)
+    for _ in range(training.steps):
+        run.advance()
+    after = quality(run.averaged_network(), studies)
+    assert after[0].rank_correlation > 0.5 > before[0].rank_correlation
+    gained = [after[n].log_density - before[n].log_density for n in TRIALS]
+    assert np.mean(gained) > 0.2
+
+
+def test_the_command_trains_measures_and_goes_on(tmp_path: Path) -> None:
+    tasks = archive(tmp_path, "tasks", [0.2, 0.4, 0.6])
+    others = archive(tmp_path, "others", [0.5])
+    command = ["train", "surrogate", "--to", str(tmp_path / "out"), "--archive", str(tasks),
+               "--validation", str(others), "--steps", "2", "--budget", "150"]  # fmt: skip
+    assert cli.main(command) == 0
+    assert cli.main(command) == 0
+    with (tmp_path / "out" / "log.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert float(row["density_0"]) < 0
+    assert 0 <= float(row["covered_0.8"]) <= 1
+    network = load_weights(tmp_path / "out" / "weights.safetensors")
+    assert network.architecture == Architecture()
+
+
+def test_what_is_wrong_is_said_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tasks = archive(tmp_path, "tasks", [0.2, 0.4])
+    with pytest.raises(TrainingError, match="--archive"):
+        train_surrogate(tmp_path / "out", BRIEF)
+    with pytest.raises(TrainingError, match="from 0 to 1"):
+        train_surrogate(tmp_path / "out", replace(BRIEF, synthetic=1.5))
+    with pytest.raises(TrainingError, match="tasks/0 is both"):
+        train_surrogate(tmp_path / "out", BRIEF, archive=tasks, validation=tasks)
+    with pytest.raises(ArchiveError):
+        train_surrogate(tmp_path / "out", BRIEF, archive=tmp_path / "nothing")
+    command = ["train", "surrogate", "--to", str(tmp_path / "out"), "--synthetic", "1"]
+    assert cli.main([*command, "--device", "toaster"]) != 0
+    assert "toaster" in capsys.readouterr().err
