@@ -234,9 +234,16 @@ class Versus:
         return self.ours / max(self.theirs, 1e-12)
 
 
-def against_best_peer(compared: Group, points: Sequence[int], ours: str = OURS) -> list[Versus]:
+def against_best_peer(compared: Group, points: Sequence[int]) -> list[Versus]:
     """Our regret beside the best peer's, at each point."""
-    peers = [i for i, method in enumerate(compared.methods) if not is_ours(method)]
+    return against(compared, OURS, [m for m in compared.methods if not is_ours(m)], points)
+
+
+def against(
+    compared: Group, ours: str, others: Sequence[str], points: Sequence[int]
+) -> list[Versus]:
+    """A method's regret beside that of the best of others, at each point."""
+    peers = [compared.methods.index(method) for method in others]
     mine = compared.methods.index(ours)
     rows = []
     for point in points:

@@ -19,6 +19,7 @@ from benchmarks.compare import (
     POOLED,
     Group,
     Record,
+    against,
     against_best_peer,
     group,
     interval,
@@ -34,6 +35,7 @@ from metahpo.space import Array
 POINTS = (1, 3, 5, 10, 20, 30, 50)
 WORSE_AT = (10, 20, 30, 50)
 BARS_AT = (3, 10, 50)
+NO_HISTORY = "meta-none"
 # Differences that four digits show.
 VISIBLE = 5e-5
 
@@ -43,8 +45,35 @@ VISIBLE = 5e-5
 
 def markdown(groups: Mapping[str, Group], records: Sequence[Record]) -> str:
     """The whole report."""
+    summary = _summary(groups)
     sections = [_section(name, compared) for name, compared in groups.items()]
-    return "\n".join([*sections, _behind(groups), _origin(records)])
+    return "\n".join([*summary, *sections, _behind(groups), _origin(records)])
+
+
+def _summary(groups: Mapping[str, Group]) -> list[str]:
+    """One line a family: ours beside the best peer, and without or with other history."""
+    methods = list(dict.fromkeys(m for compared in groups.values() for m in compared.methods))
+    other = [method for method in methods if method.startswith(f"{OURS} (")]
+    pairs = [(OURS, None), (NO_HISTORY, "gp"), *((method, NO_HISTORY) for method in other)]
+    return [part for ours, theirs in pairs for part in _against(groups, ours, theirs)]
+
+
+def _against(groups: Mapping[str, Group], ours: str, theirs: str | None) -> list[str]:
+    """A table of one method's regret beside another's, or beside the best peer's."""
+    rows = []
+    for name, compared in groups.items():
+        peers = [m for m in compared.methods if not is_ours(m)] if theirs is None else [theirs]
+        if ours not in compared.methods or not peers or peers[0] not in compared.methods:
+            continue
+        found = against(compared.only([ours, *peers]), ours, peers, _within(POINTS, compared))
+        cells = [f"{v.ours:.3f} / {v.theirs:.3f} = **{v.ratio:.2f}**" for v in found]
+        rows.append([name, *cells, *[""] * (len(POINTS) - len(cells))])
+    if not rows:
+        return []
+    title = f"## `{ours}` beside {'the best peer' if theirs is None else f'`{theirs}`'}"
+    about = "Mean normalised regret of the one / of the other = ratio, below 1 where the first is"
+    head = ["family", *map(str, POINTS)]
+    return [title, "", f"{about} better.", "", *_table(head, rows), ""]
 
 
 def _section(name: str, compared: Group) -> str:

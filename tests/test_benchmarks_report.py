@@ -92,6 +92,29 @@ class TestReport:
         assert "meta-no-trust" in text.split("# Ablations")[1]
         assert min(curves.stat().st_size, bars.stat().st_size) > 0
 
+    def test_a_line_a_family_sums_up(self, tmp_path, capsys):
+        lines = [
+            self.record("tpe", "1", 0, [0.2, 0.2]),
+            self.record("gp", "1", 0, [0.4, 0.1]),
+            self.record("meta", "1", 0, [0.3, 0.05]),
+            self.record("meta-none", "1", 0, [0.2, 0.2]),
+            self.record("meta", "1", 0, [0.5, 0.1]) | {"history": "negated"},
+        ]
+        path = tmp_path / "runs.jsonl"
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        assert report.main([str(path)]) == 0
+        tables = capsys.readouterr().out.split("## ")[1:4]
+        assert [table.splitlines()[0] for table in tables] == [
+            "`meta` beside the best peer",
+            "`meta-none` beside `gp`",
+            "`meta (negated)` beside `meta-none`",
+        ]
+        assert [table.splitlines()[6].split(" | ")[1] for table in tables] == [
+            "0.300 / 0.200 = **1.50**",
+            "0.200 / 0.400 = **0.50**",
+            "0.500 / 0.200 = **2.50**",
+        ]
+
     def test_a_missing_file_is_named(self, tmp_path, capsys):
         assert report.main([str(tmp_path / "none.jsonl")]) == 2
         assert "none.jsonl" in capsys.readouterr().err
