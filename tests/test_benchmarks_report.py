@@ -13,7 +13,7 @@ class TestReport:
     def record(method, task, seed, regrets):
         return {
             **{"family": "rpart", "task": task, "method": method, "seed": seed},
-            **{"history": "none" if method in ("tpe", "gp") else "good", "split": "history"},
+            **{"history": "none" if method in compare.HISTORYLESS else "good", "split": "history"},
             **{"regrets": regrets, "milliseconds": [1.0] * len(regrets)},
         }
 
