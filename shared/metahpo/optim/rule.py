@@ -15,9 +15,10 @@ full form of Celo2).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -44,6 +45,7 @@ TINY = 1e-30
 RELATIVE_FLOOR = 1e-6
 
 Weights = Mapping[str, Tensor]
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Moments(NamedTuple):
@@ -89,7 +91,12 @@ def accumulate_(moments: Moments, gradient: Tensor) -> None:
 
 
 def direction(
-    weights: Weights, kind: int, gradient: Tensor, parameter: Tensor, moments: Moments
+    weights: Weights,
+    kind: int,
+    gradient: Tensor,
+    parameter: Tensor,
+    moments: Moments,
+    compiled: bool = False,
 ) -> Tensor:
     """Where to go: the negative of the update, of mean square 1 (about 1 for matrices).
 
@@ -99,22 +106,29 @@ def direction(
         gradient: ``batch x rows x columns``.
         parameter: Likewise.
         moments: Without their bias; the gradient is in them.
+        compiled: Whether to compile the parts where that pays: a minute once, then faster.
 
     Returns:
         ``batch x rows x columns``; zero for a tensor whose gradients all were zero.
     """
-    shape = gradient.shape
+    flat = (
+        _compiled(_features)(_whole(gradient), _whole(parameter), moments)
+        if compiled
+        else _features(gradient, parameter, moments)
+    )
+    mixed = _mixed(weights, kind, flat, compiled).view(gradient.shape)
+    return orthogonalised(mixed) if kind == MATRIX else _normalised(mixed)
+
+
+def _features(gradient: Tensor, parameter: Tensor, moments: Moments) -> Tensor:
+    """What the network sees: ``batch x features x elements``, the candidates first."""
     candidates, roots = _candidates(gradient, moments)
     rest = (
         _normalised(parameter),
         (roots.log() / 4).clamp(-4, 4),
         (moments.fast.square() / (moments.second + TINY)).clamp(max=4),
     )
-    flat = torch.stack([part.flatten(1) for part in (*candidates, *rest)], dim=1)
-    mixed = torch.cat(
-        [_mixed(weights, kind, chunk) for chunk in flat.split(CHUNK, dim=-1)], dim=-1
-    ).view(shape)
-    return orthogonalised(mixed) if kind == MATRIX else _normalised(mixed)
+    return torch.stack([part.flatten(1) for part in (*candidates, *rest)], dim=1)
 
 
 def orthogonalised(matrices: Tensor) -> Tensor:
@@ -153,13 +167,61 @@ def _candidates(gradient: Tensor, moments: Moments) -> tuple[list[Tensor], Tenso
     ], root
 
 
-def _mixed(weights: Weights, kind: int, features: Tensor) -> Tensor:
-    """The mixture of the candidates; features are ``batch x features x elements``."""
+def _mixed(weights: Weights, kind: int, features: Tensor, compiled: bool) -> Tensor:
+    """The mixture of the candidates: ``batch x elements``."""
+    mix = weights["rule.mix"][:, kind, :, None]
+    if compiled:
+        return _compiled(mixed_elementwise)(weights, mix, features)
+    chunks = features.split(CHUNK, dim=-1)
+    return torch.cat([mixed_by_products(weights, mix, chunk) for chunk in chunks], dim=-1)
+
+
+def mixed_by_products(weights: Weights, mix: Tensor, features: Tensor) -> Tensor:
+    """The mixture by products of matrices."""
     hidden = _layer(weights, "rule.first", features).relu_()
     hidden = _layer(weights, "rule.second", hidden).relu_()
     shares = _layer(weights, "rule.last", hidden)
-    shares += weights["rule.mix"][:, kind, :, None]
+    shares += mix
     return (shares * features[:, :CANDIDATES]).sum(1)
+
+
+def mixed_elementwise(weights: Weights, mix: Tensor, features: Tensor) -> Tensor:
+    """The same, for a compiler to make one loop of: matrices of eight rows are slow to multiply.
+
+    Uncompiled it is slower by far.
+    """
+    inputs = list(features.unbind(1))
+    hidden = [part.relu() for part in _layer_elementwise(weights, "rule.first", inputs)]
+    hidden = [part.relu() for part in _layer_elementwise(weights, "rule.second", hidden)]
+    shares = _layer_elementwise(weights, "rule.last", hidden)
+    mixed = torch.zeros_like(inputs[0])
+    for place, share in enumerate(shares):
+        mixed = mixed + (share + mix[:, place]) * inputs[place]
+    return mixed
+
+
+def _layer_elementwise(weights: Weights, name: str, inputs: list[Tensor]) -> list[Tensor]:
+    weight, bias = weights[f"{name}.weight"][..., None], weights[f"{name}.bias"][..., None]
+    outputs = []
+    for row in range(weight.shape[1]):
+        output = bias[:, row]
+        for column, values in enumerate(inputs):
+            output = output + weight[:, row, column] * values
+        outputs.append(output)
+    return outputs
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    # For each form of what a view is a part of, there would be a program of its own.
+    return tensor.clone() if tensor._is_view() else tensor
+
+
+@cache
+def _compiled(function: Function) -> Function:
+    # Apart from each other: as one program they take many minutes to compile.
+    return torch.compile(  # pyright: ignore[reportReturnType]
+        function, dynamic=True, fullgraph=True
+    )
 
 
 def _layer(weights: Weights, name: str, inputs: Tensor) -> Tensor:

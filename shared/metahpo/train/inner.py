@@ -33,6 +33,7 @@ class Training:
         moments: Those of each parameter, ``batch x rows x columns``.
         losses: What the schedules know of the losses; None where they are told nothing.
         step: Steps so far.
+        compiled: Whether updates are compiled: minutes at first, then several times faster.
     """
 
     problem: Problem
@@ -41,6 +42,7 @@ class Training:
     moments: list[Moments]
     losses: LossStatistics | None
     step: int = 0
+    compiled: bool = False
 
     @classmethod
     def start(
@@ -50,9 +52,14 @@ class Training:
         batch: int,
         generator: torch.Generator,
         tell_losses: bool,
+        alike: bool = True,
     ) -> Training:
-        """All networks of the batch start alike."""
-        parameters = [p.expand(batch, *p.shape).contiguous() for p in problem.initial(generator)]
+        """All networks of the batch start alike, or each in its own place."""
+        starts = [problem.initial(generator) for _ in range(1 if alike else batch)]
+        parameters = [
+            torch.stack(parts).expand(batch, *parts[0].shape).contiguous()
+            for parts in zip(*starts, strict=True)
+        ]
         moments = [Moments(*(torch.zeros_like(_form(p)) for _ in range(3))) for p in parameters]
         losses = no_losses(batch) if tell_losses else None
         if losses is not None:
@@ -88,7 +95,15 @@ class Training:
         self.step += 1
         corrections = torch.tensor(bias_corrections(self.step), device=losses.device)
         for place, gradient in enumerate(gradients):
-            self._update(weights, place, _form(gradient), corrections, sizes)
+            parameter, moments = _form(self.parameters[place]), self.moments[place]
+            kind = kind_of(self.parameters[place].shape[1:])
+            # Other strides would be compiled anew.
+            gradient = _form(gradient.contiguous())
+            accumulate_(moments, gradient)
+            unbiased = moments.corrected(corrections)
+            way = direction(weights, kind, gradient, parameter, unbiased, self.compiled)
+            size = layer_scale(weights, kind, parameter) * sizes[:, kind, None, None]
+            parameter.sub_(size * way)
         return losses
 
     def _step_sizes(self, weights: Weights, losses: Tensor) -> Tensor:
@@ -98,22 +113,6 @@ class Training:
             known = self.losses.features()
         step = torch.full_like(losses, self.step)
         return step_sizes(weights, step, torch.full_like(losses, self.num_steps), known)
-
-    def _update(
-        self,
-        weights: Weights,
-        place: int,
-        gradient: Tensor,
-        corrections: Tensor,
-        sizes: Tensor,
-    ) -> None:
-        kind = kind_of(self.parameters[place].shape[1:])
-        parameter = _form(self.parameters[place])
-        accumulate_(self.moments[place], gradient)
-        moments = self.moments[place].corrected(corrections)
-        way = direction(weights, kind, gradient, parameter, moments)
-        size = layer_scale(weights, kind, parameter) * sizes[:, kind, None, None]
-        parameter.sub_(size * way)
 
 
 def validation_losses(training: Training, generator: torch.Generator, batches: int = 1) -> Tensor:

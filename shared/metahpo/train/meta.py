@@ -15,9 +15,9 @@ from tqdm import tqdm
 
 from metahpo.optim.weights import initial_weights, save_weights
 from metahpo.train import checkpoint, evolution
-from metahpo.train.data import DataError, Dataset, mnist
+from metahpo.train.data import DataError, Dataset, keel, mnist
 from metahpo.train.files import read_log, usable_device, write_log
-from metahpo.train.inner import Training, batched, validation_losses
+from metahpo.train.inner import Training, stacked, validation_losses
 from metahpo.train.problems import Problem, augmented, training_problems, validation_problems
 
 CHECKPOINT, BEST, LOG = "checkpoint.safetensors", "best.safetensors", "log.csv"
@@ -34,6 +34,10 @@ COLUMNS: tuple[str, ...] = (
 RELATIVE_LOSS_FLOOR, WORST = 0.01, 3.0
 # The share of a training that counts as its end.
 ENDING = 0.2
+# Trainings of each validation problem.
+STARTS = 3
+# Of the first loss: the loss to which the time is taken.
+TARGET = 0.3
 
 
 @dataclass(frozen=True)
@@ -53,10 +57,16 @@ class Settings:
         rate: Meta learning rate, in them.
         smoothness: Share of the schedule's network taken off at each meta-step.
         final: How much more the end of a training counts than its course.
-        generalisation: Weight of the loss on held-out rows.
+        target: Weight of the time to a loss of ``TARGET`` times the first: the share of the steps
+            that lie above it.
+        stability: How much more a training with noise on its gradients counts than one without.
+        generalisation: Weight of the loss on held-out rows; next to that on training rows, it
+            weighs the gap between them.
         validate_every: Meta-steps between two validations.
         validation_steps: Inner steps of each.
         mnist: Whether MNIST is among the data.
+        keel: Whether KEEL's data sets are.
+        compiled: Whether the inner updates are compiled.
     """
 
     seed: int = 0
@@ -71,10 +81,14 @@ class Settings:
     rate: float = 0.01
     smoothness: float = 1e-3
     final: float = 2.0
+    target: float = 0.5
+    stability: float = 0.5
     generalisation: float = 0.1
     validate_every: int = 50
     validation_steps: int = 200
     mnist: bool = False
+    keel: bool = False
+    compiled: bool = False
 
 
 @dataclass
@@ -141,6 +155,7 @@ class MetaTraining:
         training = Training.start(
             problem, num_steps, 2 * self.settings.pairs, generator, bool(random.random() < 0.5)
         )
+        training.compiled = self.settings.compiled
         return Particle(seed, training, generator, _first_loss(problem, training, generator))
 
     def advance(self) -> float:
@@ -179,35 +194,62 @@ class MetaTraining:
         members = evolution.perturbed(self.state.weights, directions, settings.deviation)
         begin = training.step
         losses = training.advance(members, settings.truncation, particle.generator)
-        progress = torch.arange(begin, training.step, device=losses.device) / training.num_steps
-        importance = 1 + settings.final * (progress > 1 - ENDING)
-        objectives = (importance[:, None] * _relative(losses, particle.first_loss)).mean(0)
+        held_out = None
         if settings.generalisation:
-            held_out = validation_losses(training, particle.generator)
-            objectives = objectives + settings.generalisation * _relative(
-                held_out, particle.first_loss
-            )
+            held_out = validation_losses(training, particle.generator) / particle.first_loss
+        progress = torch.arange(begin, training.step, device=losses.device) / training.num_steps
+        objectives = objective(settings, losses / particle.first_loss, progress, held_out)
+        if training.problem.gradient_noise:
+            objectives = (1 + settings.stability) * objectives
         slopes = evolution.gradient(objectives, particle.accumulated, settings.deviation)
         return objectives.mean().item(), slopes
 
     def validate(self) -> float:
         """The mean of ``final_score`` over the validation problems."""
+        settings = self.settings
         scores = [
-            final_score(self.state.weights, problem, self.settings.validation_steps)
+            final_score(self.state.weights, problem, settings.validation_steps, settings.compiled)
             for problem in validation_problems()
         ]
         return sum(scores) / len(scores)
 
 
-def final_score(weights: Mapping[str, Tensor], problem: Problem, num_steps: int) -> float:
-    """The logarithm of the relative loss at the end, floor added; the lower, the better."""
-    weights = {name: tensor.cpu() for name, tensor in weights.items()}
+def objective(
+    settings: Settings, losses: Tensor, progress: Tensor, held_out: Tensor | None
+) -> Tensor:
+    """What is minimised, of one stretch of a training: ``batch``.
+
+    Args:
+        settings: Whose weights are taken.
+        losses: Over the first loss: ``steps x batch``.
+        progress: Of the training at each step, in [0, 1]: ``steps``.
+        held_out: The loss on held-out rows over the first loss: ``batch``; None for no matter.
+    """
+    importance = 1 + settings.final * (progress > 1 - ENDING)
+    total = (importance[:, None] * _logarithm(losses)).mean(0)
+    if settings.target:
+        above = losses.nan_to_num(WORST, WORST, WORST) > TARGET
+        total = total + settings.target * above.to(total).mean(0)
+    if held_out is not None:
+        total = total + settings.generalisation * _logarithm(held_out)
+    return total
+
+
+def final_score(
+    weights: Mapping[str, Tensor], problem: Problem, num_steps: int, compiled: bool = False
+) -> float:
+    """The logarithm of the relative loss at the end, floor added; the lower, the better.
+
+    The mean over ``STARTS`` trainings from different starting points.
+    """
+    members = {name: tensor.cpu() for name, tensor in weights.items()}
     generator = torch.Generator().manual_seed(0)
-    training = Training.start(problem, num_steps, 1, generator, tell_losses=False)
+    training = Training.start(problem, num_steps, STARTS, generator, False, alike=False)
+    training.compiled = compiled
     first = _first_loss(problem, training, generator)
-    losses = training.advance(batched(weights), num_steps, generator)
+    losses = training.advance(stacked([members] * STARTS), num_steps, generator)
     ending = losses[-max(1, num_steps // 10) :]
-    return _relative(ending.mean(0), first).item()
+    return _logarithm(ending.mean(0) / first).mean().item()
 
 
 def train_optimizer(
@@ -231,12 +273,13 @@ def train_optimizer(
         The file of the weights that were best on validation problems.
 
     Raises:
-        DataError: MNIST is wanted and not there.
+        DataError: MNIST or KEEL's data are wanted and not there.
         CheckpointError: The folder's checkpoint cannot be read or is of other settings.
     """
     if settings.mnist and data is None:
         raise DataError("these settings include MNIST: say with --data where it is")
     extra = [mnist(data)] if settings.mnist and data is not None else []
+    extra += keel() if settings.keel else []
     run = MetaTraining(settings, extra, usable_device(device))
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / CHECKPOINT).exists():
@@ -289,10 +332,10 @@ def _save(run: MetaTraining, folder: Path, rows: list[dict[str, object]]) -> Non
 def _first_loss(problem: Problem, training: Training, generator: torch.Generator) -> Tensor:
     data = problem.dataset.sample(generator, 4 * problem.rows)
     with torch.no_grad():
-        return problem.losses([p[:1] for p in training.parameters], *data)
+        return problem.losses(training.parameters, *data)
 
 
-def _relative(losses: Tensor, first: Tensor) -> Tensor:
-    """Logarithms of losses over the first loss, bounded both ways."""
-    relative = (losses / first).nan_to_num(WORST, WORST, WORST).clamp(0, WORST)
-    return (relative + RELATIVE_LOSS_FLOOR).log()
+def _logarithm(relative: Tensor) -> Tensor:
+    """The logarithm of losses over the first loss, bounded both ways."""
+    bounded = relative.nan_to_num(WORST, WORST, WORST).clamp(0, WORST)
+    return (bounded + RELATIVE_LOSS_FLOOR).log()

@@ -80,8 +80,9 @@ class Problem:
 
 def training_problems(extra: Sequence[Dataset] = ()) -> list[Callable[..., Problem]]:
     """Families of problems; each draws one of its own from a NumPy generator."""
-    images = [tables()["digits"], *extra]
+    images = [tables()["digits"], *(data for data in extra if data.image)]
     flat = [*images, tables()["cancer"], tables()["wine"]]
+    flat += [data for data in extra if not data.image]
 
     def mlp(random: np.random.Generator) -> Problem:
         data = flat[random.integers(len(flat))]
