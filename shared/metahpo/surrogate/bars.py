@@ -126,16 +126,18 @@ class BarDistribution:
         """The score below which so much of the mass lies; differentiable in the masses.
 
         Args:
-            probability: In (0, 1); a number or ``batch_shape``.
+            probability: In (0, 1); a number, ``batch_shape`` or ``sample_shape x batch_shape``.
 
         Returns:
-            ``batch_shape``.
+            ``batch_shape`` or ``sample_shape x batch_shape``.
         """
         wanted = torch.as_tensor(probability, dtype=self.masses.dtype, device=self.masses.device)
-        wanted = wanted.expand(self.batch_shape).contiguous()
-        cumulated = self.masses.cumsum(-1)
+        shape = torch.broadcast_shapes(wanted.shape, self.batch_shape)
+        wanted = wanted.expand(shape).contiguous()
+        masses = self.masses.expand(*shape, -1)
+        cumulated = masses.cumsum(-1)
         bars = torch.searchsorted(cumulated[..., :-1].contiguous(), wanted.unsqueeze(-1))
-        mass = self.masses.gather(-1, bars)
+        mass = masses.gather(-1, bars)
         before = cumulated.gather(-1, bars) - mass
         share = ((wanted.unsqueeze(-1) - before) / mass.clamp_min(SMALLEST)).squeeze(-1)
         bars = bars.squeeze(-1)
