@@ -4,7 +4,8 @@
 
 A support vector machine is tuned on data sets whose family (all problems made of the same rows)
 is left out of the history, ``examples/svm_history``. The families are those that
-``benchmarks.recommendations`` reports on, the first data set of each. Trials saved: how much
+``benchmarks.recommendations`` reports on, the first data set of each, or with ``--split
+development`` the others, whose past is that split alone. Trials saved: how much
 earlier the run with meta-features reaches the value that both reach in the end.
 """
 
@@ -35,16 +36,20 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--datasets", type=int, default=25, help="at most")
+    parser.add_argument("--split", choices=("development", "report"), default="report")
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     tasks = Archive(arguments.archive).tasks()
     by_family: dict[str, Task] = {}
     for task in tasks:
         by_family.setdefault(svm_problem.family(task.name), task)
-    names = sorted(by_family)[1::2][: arguments.datasets]
+    split = sorted(by_family)[arguments.split == "report" :: 2]
+    usable = split if arguments.split == "development" else list(by_family)
+    names = split[: arguments.datasets]
     found = []
     for name in names:
-        past = [task for task in tasks if svm_problem.family(task.name) != name]
+        others = set(usable) - {name}
+        past = [task for task in tasks if svm_problem.family(task.name) in others]
         runs = [
             compare(by_family[name], past, arguments.trials, seed)
             for seed in range(arguments.seeds)
