@@ -1,122 +1,266 @@
-"""The learned optimizer against AdamW, on tasks that its meta-training and its choice never saw.
+"""Train with each optimizer on each task; one JSON line a training; resumes where it stopped.
 
-    python -m benchmarks.optimizers --data ../shared/benchdata --steps 300 --seeds 1
+    python -m benchmarks.optimizers --data ../shared/benchdata --out optimizers.jsonl
+    python -m benchmarks.optimizers_report optimizers.jsonl
 
-Each line: the mean training loss over the last tenth of the steps of LearnedOptimizer, of AdamW
-with its default rate, of AdamW with the best (afterwards) of 8 rates under warm-up and cosine;
-and the speed-up, the steps which the latter needs for the loss that ours ends with, or ">", where
-it never gets there.
+Without tuning: ``learned``; ``adamw`` (default, constant); ``adamw-cosine``; ``schedulefree``
+(AdamWScheduleFree); ``prodigy`` (with cosine decay, as its authors advise); ``muon`` (torch's, for
+matrices inside the network, AdamW for the rest; left out where there are none). Tuned, each of 8
+learning rates with 5% warm-up and cosine decay: ``adamw@...``, ``sgd@...`` (momentum 0.9).
+AdamW's are run over twice the steps as well, to learn when it gets where it did not in time.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-import sysconfig
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from tqdm import tqdm
 
+from benchmarks.optimizer_tasks import TASKS, OptimizerTask
+from benchmarks.records import append_records, circumstances, read_records
+from metahpo import LearnedOptimizer
 from metahpo.optim import load_weights
-from metahpo.optim.weights import shipped_weights
-from metahpo.train.data import Dataset, mnist
-from metahpo.train.inner import Training, batched
-from metahpo.train.networks import MLP, Convolutional, Recurrent, Transformer
-from metahpo.train.problems import Problem
+from metahpo.train.data import DataError, Dataset
 
-RATES = tuple(10.0 ** (-3.5 + 0.4 * n) for n in range(8))
+ADAMW_RATES = tuple(10.0 ** (-4 + 0.4 * n) for n in range(8))
+SGD_RATES = tuple(10.0 ** (-3 + 0.4 * n) for n in range(8))
 WARMUP = 0.05
-CHARACTERS = 97  # Printable ASCII and one for the rest.
+# Points of the curves that are kept, and evaluations on held-out rows.
+POINTS, EVALUATIONS = 200, 20
+HELD_OUT_ROWS = 1024
 
 
-def problems(data: Path) -> list[Problem]:
-    """Tasks of reporting."""
-    images = mnist(data, side=14)
-    text = _source_text(length=24)
-    return [
-        Problem("mnist-mlp", MLP((196, 128, 128, 10), "gelu", norm=True), images, 64),
-        Problem("mnist-conv", Convolutional(14, (16, 32), 10, "gelu"), images, 32),
-        Problem("mnist-autoencoder", MLP((196, 96, 12, 96, 196), "gelu"), images, 64,
-                reconstruct=True),
-        Problem("text-transformer", Transformer(CHARACTERS, 24, 32, 4, 2), text, 16),
-        Problem("text-elman", Recurrent(CHARACTERS, 48), text, 16),
-    ]  # fmt: skip
+@dataclass(frozen=True)
+class Job:
+    """One training; what identifies a line of the results."""
+
+    task: str
+    method: str
+    seed: int
+    steps: int
 
 
-def _source_text(length: int) -> Dataset:
-    """Windows on source text of the Python standard library."""
-    folder = Path(sysconfig.get_paths()["stdlib"])
-    names = ("argparse.py", "ast.py", "typing.py", "inspect.py", "tarfile.py", "datetime.py")
-    text = "".join((folder / name).read_text(errors="replace") for name in names
-                   if (folder / name).exists())  # fmt: skip
-    codes = torch.tensor([min(max(ord(c) - 31, 0), CHARACTERS - 1) for c in text])
-    windows = codes[: len(codes) // (length + 1) * (length + 1)].view(-1, length + 1)
-    return Dataset("stdlib", windows[:, :-1], windows[:, 1:].contiguous(), CHARACTERS)
+class Optimizers:
+    """One or two optimizers that share a network, and their schedule."""
+
+    def __init__(
+        self, parts: list[Optimizer], schedule: Callable[[int], float] | None = None
+    ) -> None:
+        self.parts = parts
+        self.schedulers = [LambdaLR(part, schedule) for part in parts] if schedule else []
+
+    def step(self) -> None:
+        """Steps all, and the schedule."""
+        for part in (*self.parts, *self.schedulers):
+            part.step()
+
+    def mode(self, training: bool) -> None:
+        """Those that average parameters want to know."""
+        for part in self.parts:
+            change = getattr(part, "train" if training else "eval", None)
+            if change is not None:
+                change()
 
 
-def ours(problem: Problem, weights: dict[str, Tensor], steps: int, seed: int) -> Tensor:
-    """Losses of the learned optimizer: ``steps``."""
-    generator = torch.Generator().manual_seed(seed)
-    training = Training.start(problem, steps, 1, generator, tell_losses=False)
-    return training.advance(batched(weights), steps, generator)[:, 0]
+def make(method: str, network: nn.Module, steps: int, weights: Path | None) -> Optimizers | None:
+    """What trains a network; None where the method does not apply to it."""
+    parameters = list(network.parameters())
+    name, _, rate = method.partition("@")
+
+    def warm_cosine(step: int) -> float:
+        warm = min(1.0, (step + 1) / (WARMUP * steps))
+        return warm * _cosine(step, steps)
+
+    if name == "learned":
+        chosen = load_weights(weights) if weights else None
+        return Optimizers([LearnedOptimizer(parameters, steps, weights=chosen)])
+    if name == "adamw":
+        if rate:
+            return Optimizers([AdamW(parameters, lr=float(rate))], warm_cosine)
+        return Optimizers([AdamW(parameters)])
+    if name == "adamw-cosine":
+        return Optimizers([AdamW(parameters)], lambda step: _cosine(step, steps))
+    if name == "sgd":
+        return Optimizers([SGD(parameters, lr=float(rate), momentum=0.9)], warm_cosine)
+    if name == "schedulefree":
+        from schedulefree import AdamWScheduleFree
+
+        return Optimizers([AdamWScheduleFree(parameters)])
+    if name == "prodigy":
+        from prodigyopt import Prodigy
+
+        return Optimizers([Prodigy(parameters)], lambda step: _cosine(step, steps))
+    if name == "muon":
+        return _muon(network)
+    raise ValueError(f"no method is called {method}")
 
 
-def adamw(problem: Problem, steps: int, seed: int) -> Tensor:
-    """Losses of AdamW: ``steps x (1 + rates)``; the first at the default rate, held constant."""
-    generator = torch.Generator().manual_seed(seed)
-    rates = torch.tensor([1e-3, *RATES])
-    start = problem.initial(generator)
-    parameters = [p.expand(len(rates), *p.shape).contiguous() for p in start]
-    moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in parameters]
-    losses = []
-    for step in range(steps):
-        data = problem.dataset.sample(generator, problem.rows)
-        now, gradients = problem.gradients(parameters, *data)
-        losses.append(now)
-        cosine = 0.5 * (1 + math.cos(math.pi * step / steps))
-        schedule = torch.full_like(rates, min(1.0, (step + 1) / (WARMUP * steps)) * cosine)
-        schedule[0] = 1.0
-        for p, g, (m, v) in zip(parameters, gradients, moments, strict=True):
-            m.lerp_(g, 0.1)
-            v.lerp_(g.square(), 0.001)
-            root = (v / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8
-            rate = (rates * schedule).view(-1, *(1,) * (p.ndim - 1))
-            p.mul_(1 - 0.01 * rate).sub_(rate * m / (1 - 0.9 ** (step + 1)) / root)
-    return torch.stack(losses)
+def _muon(network: nn.Module) -> Optimizers | None:
+    """As its author says: hidden matrices alone; embeddings and the last layer by AdamW."""
+    matrices = [
+        parameter
+        for name, parameter in network.named_parameters()
+        if parameter.ndim == 2 and "embedding" not in name and name != "positions"
+    ][:-1]
+    if not matrices:
+        return None
+    taken = {id(p) for p in matrices}
+    rest = [p for p in network.parameters() if id(p) not in taken]
+    return Optimizers([torch.optim.Muon(matrices), AdamW(rest)])
 
 
-def compare(problem: Problem, weights: dict[str, Tensor], steps: int, seed: int) -> str:
-    """One line of the table."""
-    tail = max(1, steps // 10)
-    mine, peers = ours(problem, weights, steps, seed), adamw(problem, steps, seed)
-    end = mine[-tail:].mean()
-    ends = peers[-tail:].mean(0).nan_to_num(math.inf)
-    best = int(ends[1:].argmin()) + 1
-    # The same window over which the end was averaged.
-    smooth = peers[:, best].unfold(0, tail, 1).mean(-1)
-    reached = (smooth <= end).nonzero()
-    speed = f"{(int(reached[0]) + tail) / steps:.2f}" if len(reached) else ">1"
-    return (
-        f"{problem.name:18} {seed:4} {end:8.4f} {ends[0]:8.4f} {ends[best]:8.4f} "
-        f"{RATES[best - 1]:8.1e} {speed:>6}"
+def _cosine(step: int, steps: int) -> float:
+    return 0.5 * (1 + math.cos(math.pi * min(step / steps, 1)))
+
+
+UNTUNED = ("learned", "adamw", "adamw-cosine", "schedulefree", "prodigy", "muon")
+TUNED = (
+    *(f"adamw@{rate:.2g}" for rate in ADAMW_RATES),
+    *(f"sgd@{rate:.2g}" for rate in SGD_RATES),
+)
+METHODS = (*UNTUNED, *TUNED)
+
+
+# ---- one training ----------------------------------------------------------------------------
+
+
+def execute(job: Job, data: Path, weights: Path | None) -> dict[str, Any] | None:
+    """Trains; the record to be written, None where the method does not apply."""
+    task = TASKS[job.task]
+    dataset = task.data(data)
+    torch.manual_seed(job.seed)
+    network = task.network()
+    optimizers = make(job.method, network, job.steps, weights)
+    if optimizers is None:
+        return None
+    begin = time.process_time()
+    losses, held_out = train(task, dataset, network, optimizers, job)
+    every = max(1, job.steps // POINTS)
+    # Means over stretches: single minibatches are noise.
+    stretches = losses[: job.steps // every * every].view(-1, every).mean(1)
+    return asdict(job) | {
+        "every": every,
+        "losses": [round(value, 6) for value in stretches.tolist()],
+        "held_out": held_out,
+        "diverged": not bool(torch.isfinite(losses).all())
+        or bool(stretches[-1] > 1.5 * stretches[0]),
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "weights": str(weights) if weights else "shipped",
+        "cpu_seconds": round(time.process_time() - begin, 2),
+        **circumstances(),
+    }
+
+
+def train(
+    task: OptimizerTask, dataset: Dataset, network: nn.Module, optimizers: Optimizers, job: Job
+) -> tuple[Tensor, list[tuple[int, float]]]:
+    """The loss before each step, and (step, loss on held-out rows) now and then."""
+    rows = torch.Generator().manual_seed(job.seed)
+    losses = torch.empty(job.steps)
+    held_out = []
+    optimizers.mode(training=True)
+    for step in range(job.steps):
+        network.zero_grad()
+        loss = task.loss(network, *dataset.sample(rows, task.rows))
+        loss.backward()
+        optimizers.step()
+        losses[step] = loss.detach()
+        if (step + 1) % max(1, job.steps // EVALUATIONS) == 0:
+            held_out.append((step + 1, _held_out(task, dataset, network, optimizers)))
+    return losses, held_out
+
+
+@torch.no_grad()
+def _held_out(
+    task: OptimizerTask, dataset: Dataset, network: nn.Module, optimizers: Optimizers
+) -> float:
+    optimizers.mode(training=False)
+    network.eval()
+    rows = dataset.sample(torch.Generator().manual_seed(0), HELD_OUT_ROWS, validation=True)
+    loss = task.loss(network, *rows).item()
+    network.train()
+    optimizers.mode(training=True)
+    return round(loss, 6)
+
+
+# ---- command line --------------------------------------------------------------------------
+
+
+def plan(options: argparse.Namespace) -> list[Job]:
+    """All jobs; seed 0 of all tasks first, so that a part of them is of use."""
+    jobs = []
+    for seed in range(options.seeds):
+        for task in options.tasks:
+            for method in options.methods:
+                jobs.append(Job(task, method, seed, options.steps))
+                if options.twice and method.startswith("adamw@"):
+                    jobs.append(Job(task, method, seed, 2 * options.steps))
+    return jobs
+
+
+def _records(jobs: list[Job], options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    for job in tqdm(jobs, unit="training", smoothing=0.05, disable=None):
+        record = execute(job, options.data, options.weights)
+        if record is not None:
+            yield record
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.optimizers", description=(__doc__ or "").splitlines()[0]
     )
+    parser.add_argument("--data", type=Path, required=True, help="holds mnist/mnist.npz")
+    parser.add_argument("--out", type=Path, required=True, help="JSON lines, appended to")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--seeds", type=_positive, default=3)
+    parser.add_argument("--steps", type=_positive, default=2000)
+    parser.add_argument(
+        "--once", dest="twice", action="store_false", help="AdamW over the same steps alone"
+    )
+    parser.add_argument("--weights", type=Path, help="of the learned optimizer, not the shipped")
+    return parser.parse_args(arguments)
 
 
-def main() -> None:
-    """Prints the table, a line as soon as it is there."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--weights", type=Path, help="default: those that are shipped")
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--seeds", type=int, default=1)
-    options = parser.parse_args()
-    weights = load_weights(options.weights) if options.weights else shipped_weights()
-    print(f"{'task':18} seed     ours  default  best-of-8   rate  speed-up")
-    for problem in problems(options.data):
-        for seed in range(options.seeds):
-            print(compare(problem, weights, options.steps, seed), flush=True)
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return number
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run what is not in the file yet."""
+    options = parse(arguments)
+    torch.set_num_threads(1)
+    done = {
+        Job(**{name: record[name] for name in Job.__dataclass_fields__})
+        for record in read_records(options.out)
+    }
+    try:
+        append_records(
+            options.out, _records([job for job in plan(options) if job not in done], options)
+        )
+    except (DataError, ImportError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

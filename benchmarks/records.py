@@ -31,6 +31,8 @@ PACKAGES = (
     "scikit-learn",
     "torch",
     "onnxruntime",
+    "schedulefree",
+    "prodigyopt",
 )
 
 

@@ -1,0 +1,163 @@
+"""What the learned optimizer costs, and where it might break; prints a line as each is known.
+
+python -m benchmarks.optimizer_cost time --millions 10      # against AdamW, fused
+python -m benchmarks.optimizer_cost memory --millions 10
+python -m benchmarks.optimizer_cost horizon # 10 times too long
+python -m benchmarks.optimizer_cost width # 16 times as wide
+python -m benchmarks.optimizer_cost bf16
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+
+from benchmarks.optimizer_tasks import mlp
+from metahpo import LearnedOptimizer
+from metahpo.train.data import DataError, keel
+
+REPEATS = 5
+
+
+def layers(millions: float, device: str) -> list[nn.Parameter]:
+    """Parameters of a transformer's proportions (12 width^2 a block), with gradients."""
+    width = 512 if millions >= 3 else 96
+    shapes = [(3 * width, width), (width, width), (4 * width, width), (width, 4 * width)]
+    blocks = max(1, round(millions * 1e6 / (12 * width**2)))
+    generator = torch.Generator().manual_seed(0)
+    parameters = []
+    for shape in [*shapes, (width,), (4 * width,)] * blocks:
+        parameter = nn.Parameter(0.02 * torch.randn(shape, generator=generator).to(device))
+        parameter.grad = torch.randn(shape, generator=generator).to(device)
+        parameters.append(parameter)
+    return parameters
+
+
+def seconds(step: Callable[[], object], device: str) -> float:
+    """Of one call, waiting for the device."""
+    begin = time.perf_counter()
+    step()
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return time.perf_counter() - begin
+
+
+def compare_time(options: argparse.Namespace) -> None:
+    """Medians of steps taken in turn, so that what else the machine does meets both."""
+    parameters = layers(options.millions, options.device)
+    count = sum(p.numel() for p in parameters)
+    both: list[Optimizer] = [
+        LearnedOptimizer(parameters, 1000), AdamW(parameters, fused=True),
+    ]  # fmt: skip
+    for optimizer in both:
+        optimizer.step()
+    taken = [[seconds(o.step, options.device) for o in both] for _ in range(REPEATS)]
+    ours, adamw = (statistics.median(column) for column in zip(*taken, strict=True))
+    print(f"{count / 1e6:.1f} M parameters, {options.device}, {options.threads} threads: learned "
+          f"{ours:.3f} s, fused AdamW {adamw:.4f} s, {ours / adamw:.1f} times")  # fmt: skip
+
+
+def compare_memory(options: argparse.Namespace) -> None:
+    """Bytes of state for each parameter, as tensors say."""
+    parameters = layers(options.millions, options.device)
+    count = sum(p.numel() for p in parameters)
+    for optimizer in (LearnedOptimizer(parameters, 1000), AdamW(parameters)):
+        optimizer.step()
+        held = sum(
+            value.numel() * value.element_size()
+            for state in optimizer.state.values()
+            for value in state.values()
+            if isinstance(value, Tensor)
+        )
+        print(f"{type(optimizer).__name__}: {held / count:.2f} bytes of state a parameter")
+
+
+def trained(network: nn.Module, num_steps: int, steps: int) -> list[float]:
+    """Losses on KEEL's penbased, of which the meta-training knows nothing."""
+    [data] = keel(["penbased"])
+    rows = torch.Generator().manual_seed(0)
+    optimizer = LearnedOptimizer(network.parameters(), num_steps)
+    dtype = next(network.parameters()).dtype
+    losses = []
+    for _ in range(steps):
+        inputs, targets = data.sample(rows, 64)
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(network(inputs.to(dtype)).float(), targets)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def _network(width: int) -> nn.Sequential:
+    torch.manual_seed(0)
+    return mlp(16, width, width, 10)
+
+
+def _mean(losses: list[float]) -> float:
+    return statistics.fmean(losses)
+
+
+def horizon(options: argparse.Namespace) -> None:
+    """Ten times as long as it was told."""
+    steps = options.steps
+    losses = trained(_network(64), steps, 10 * steps)
+    for times in (1, 2, 5, 10):
+        end = losses[: times * steps][-steps // 10 :]
+        print(f"after {times:2} x {steps} steps: loss {_mean(end):.5f}, worst {max(end):.5f}")
+
+
+def width(options: argparse.Namespace) -> None:
+    """Nothing retuned; AdamW at its default rate beside it would need another rate."""
+    for times in (1, 4, 16):
+        losses = trained(_network(32 * times), options.steps, options.steps)
+        tenth = max(1, options.steps // 10)
+        print(f"width {32 * times:4}: loss {_mean(losses[:tenth]):.4f} at the beginning, "
+              f"{_mean(losses[-tenth:]):.5f} at the end, worst {max(losses):.3f}")  # fmt: skip
+
+
+def bf16(options: argparse.Namespace) -> None:
+    """Parameters in bfloat16 against single precision."""
+    for dtype in (torch.float32, torch.bfloat16):
+        losses = trained(_network(64).to(dtype), options.steps, options.steps)
+        print(f"{dtype}: loss {_mean(losses[-max(1, options.steps // 10) :]):.5f} at the end")
+
+
+CHECKS = {
+    "time": compare_time,
+    "memory": compare_memory,
+    "horizon": horizon,
+    "width": width,
+    "bf16": bf16,
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.optimizer_cost", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("check", choices=CHECKS)
+    parser.add_argument("--millions", type=float, default=10.0, help="of parameters")
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    try:
+        CHECKS[options.check](options)
+    except DataError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

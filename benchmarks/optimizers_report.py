@@ -1,0 +1,180 @@
+"""Tables of ``benchmarks.optimizers``: final losses, speed-up over best-of-8 AdamW, wins.
+
+python -m benchmarks.optimizers_report optimizers.jsonl
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import trim_mean
+
+from benchmarks.optimizers import UNTUNED
+from benchmarks.records import read_records
+
+# The share of a training over which the final loss is taken.
+ENDING = 0.05
+OURS, BASE = "learned", "adamw best of 8"
+
+Record = dict[str, Any]
+# task -> seed -> method -> record; tuned methods are there once, as "... best of 8".
+Runs = dict[str, dict[int, dict[str, Record]]]
+
+
+def final_loss(record: Record) -> float:
+    """The mean training loss at the end; infinite where it diverged."""
+    losses = np.array(record["losses"], float)
+    end = losses[-max(1, round(ENDING * len(losses))) :].mean()
+    return math.inf if record["diverged"] or not math.isfinite(end) else float(end)
+
+
+def steps_to(record: Record, loss: float) -> float:
+    """Steps after which a curve, smoothed as ``final_loss`` is, is at a loss; or infinite."""
+    losses = np.nan_to_num(np.array(record["losses"], float), nan=np.inf, posinf=np.inf)
+    window = max(1, round(ENDING * len(losses)))
+    padded = np.concatenate([np.full(window - 1, np.inf), losses])
+    smooth = np.lib.stride_tricks.sliding_window_view(padded, window).mean(-1)
+    [reached] = np.nonzero(smooth <= loss)
+    return float((reached[0] + 1) * record["every"]) if len(reached) else math.inf
+
+
+def arranged(records: Sequence[Record], steps: int) -> Runs:
+    """Runs over so many steps; of a tuned method, the rate whose mean final loss is least."""
+    runs: Runs = defaultdict(lambda: defaultdict(dict))
+    tuned: dict[tuple[str, str], dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for record in records:
+        if record["steps"] != steps:
+            continue
+        family, _, rate = record["method"].partition("@")
+        if rate:
+            tuned[record["task"], family][rate].append(record)
+        else:
+            runs[record["task"]][record["seed"]][record["method"]] = record
+    for (task, family), rates in tuned.items():
+        best = min(rates.values(), key=lambda many: float(np.mean([*map(final_loss, many)])))
+        for record in best:
+            runs[task][record["seed"]][f"{family} best of 8"] = record
+    return runs
+
+
+def speed_up(record: Record, base: Sequence[Record]) -> tuple[float, bool]:
+    """The steps that AdamW needs for the same loss, over those taken; and if that is a bound.
+
+    Args:
+        record: Of the method.
+        base: Of best-of-8 AdamW at this task and seed, over as many steps and (if run) over more.
+            Where none gets there, the speed-up is at least that over the longest.
+    """
+    loss = final_loss(record)
+    if math.isinf(loss):
+        return 0.0, False
+    needed = min(steps_to(run, loss) for run in base)
+    if math.isinf(needed):
+        return max(run["steps"] for run in base) / record["steps"], True
+    return needed / record["steps"], False
+
+
+def interquartile_mean(values: Sequence[float]) -> float:
+    """The mean of the middle half."""
+    return float(trim_mean(values, 0.25))
+
+
+def report(records: Sequence[Record], steps: int) -> str:
+    """All tables, in Markdown."""
+    runs, longer = arranged(records, steps), arranged(records, 2 * steps)
+    methods = [*UNTUNED, BASE, "sgd best of 8"]
+    parts = [f"{len(records)} trainings; {steps} steps.", _finals(runs, methods)]
+    if any(OURS in seeds for task in runs.values() for seeds in task.values()):
+        parts += [_speeds(runs, longer, methods), _wins(runs)]
+    return "\n\n".join(parts)
+
+
+def _finals(runs: Runs, methods: Sequence[str]) -> str:
+    lines = ["Final training loss (held-out loss), means over seeds; '-' for diverged or not run:"]
+    lines += ["", "| task | " + " | ".join(methods) + " |", "|---" * (len(methods) + 1) + "|"]
+    for task, seeds in runs.items():
+        cells = []
+        for method in methods:
+            found = [run[method] for run in seeds.values() if method in run]
+            loss = float(np.mean([*map(final_loss, found)])) if found else math.inf
+            held_out = float(np.mean([r["held_out"][-1][1] for r in found])) if found else math.nan
+            cells.append("-" if math.isinf(loss) else f"{loss:.4f} ({held_out:.4f})")
+        lines.append(f"| {task} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _speeds(runs: Runs, longer: Runs, methods: Sequence[str]) -> str:
+    """The interquartile mean over tasks and seeds."""
+    lines = [
+        "Speed-up: steps that best-of-8 AdamW needs for the loss that the method ends with.",
+        "Where it never gets there, the steps of its longest training count (a lower bound).",
+        "",
+        "| method | interquartile mean | pairs of task and seed | bounds | diverged |",
+        "|---|---|---|---|---|",
+    ]
+    for method in methods:
+        found, bounds, diverged = [], 0, 0
+        for task, seeds in runs.items():
+            for seed, run in seeds.items():
+                base = [runs_of[task][seed][BASE] for runs_of in (runs, longer)
+                        if BASE in runs_of.get(task, {}).get(seed, {})]  # fmt: skip
+                if method in run and base:
+                    value, bound = speed_up(run[method], base)
+                    found.append(value)
+                    bounds += bound
+                    diverged += math.isinf(final_loss(run[method]))
+        if found:
+            mean = interquartile_mean(found)
+            lines.append(f"| {method} | {mean:.2f} | {len(found)} | {bounds} | {diverged} |")
+    return "\n".join(lines)
+
+
+def _wins(runs: Runs) -> str:
+    """Shares of tasks (means over seeds) at which ours ends lower."""
+    lines = [
+        "| against | tasks | lower training loss | lower held-out loss |",
+        "|---|---|---|---|",
+    ]
+    for peer in UNTUNED[1:]:
+        training, held_out = [], []
+        for seeds in runs.values():
+            both = [run for run in seeds.values() if OURS in run and peer in run]
+            if both:
+                ours, theirs = ([run[m] for run in both] for m in (OURS, peer))
+                training.append(np.mean([*map(final_loss, ours)])
+                                < np.mean([*map(final_loss, theirs)]))  # fmt: skip
+                held_out.append(np.mean([r["held_out"][-1][1] for r in ours])
+                                < np.mean([r["held_out"][-1][1] for r in theirs]))  # fmt: skip
+        if training:
+            lines.append(
+                f"| {peer} | {len(training)} | {np.mean(training):.0%} | {np.mean(held_out):.0%} |"
+            )
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.optimizers_report",
+        description=(__doc__ or "").splitlines()[0],
+    )
+    parser.add_argument("results", nargs="+", type=Path)
+    parser.add_argument("--steps", type=int, help="default: the least there are")
+    options = parser.parse_args(arguments)
+    records = [record for path in options.results for record in read_records(path)]
+    if not records:
+        print(f"no trainings in {', '.join(map(str, options.results))}", file=sys.stderr)
+        return 1
+    print(report(records, options.steps or min(record["steps"] for record in records)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
