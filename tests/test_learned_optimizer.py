@@ -185,6 +185,80 @@ def test_foreach_equals_the_plain_reference(dtype: torch.dtype) -> None:
         torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-6)
 
 
+# ---- what test_optim.py, which PyTorch does not ship, asserts of every optimizer ---------------
+
+
+def test_steps_that_are_no_tensors_are_loaded() -> None:
+    models = [_network(), _network()]
+    optimizers = [LearnedOptimizer(model.parameters(), STEPS) for model in models]
+    _train(models[0], optimizers[0], 3)
+    saved = copy.deepcopy(optimizers[0].state_dict())
+    for state in saved["state"].values():
+        state["step"] = state["step"].item()
+    models[1].load_state_dict(models[0].state_dict())
+    optimizers[1].load_state_dict(saved)
+    assert _train(models[0], optimizers[0], 3) == _train(models[1], optimizers[1], 3)
+
+
+def test_parameters_of_mixed_types_in_one_group() -> None:
+    """Each as if it were alone."""
+    types = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
+
+    def parameters() -> list[nn.Parameter]:
+        generator = torch.Generator().manual_seed(0)
+        start = torch.randn(4, 3, generator=generator)
+        return [nn.Parameter(start.clone().to(dtype)) for dtype in types]
+
+    together, alone = parameters(), parameters()
+    optimizers = [LearnedOptimizer(together, STEPS)]
+    optimizers += [LearnedOptimizer([parameter], STEPS) for parameter in alone]
+    for _ in range(3):
+        for parameter in (*together, *alone):
+            parameter.grad = parameter.detach().cos()
+        for optimizer in optimizers:
+            optimizer.step()
+    for one, two in zip(together, alone, strict=True):
+        assert torch.equal(one, two)
+        assert one.dtype == two.dtype
+
+
+def test_hooks_of_steps_are_called_in_order() -> None:
+    parameter = nn.Parameter(torch.ones(2))
+    optimizer = LearnedOptimizer([parameter], STEPS)
+    told = []
+    optimizer.register_step_pre_hook(lambda *_: told.append("before"))
+    optimizer.register_step_post_hook(lambda *_: told.append("after"))
+    optimizer.step(lambda: told.append("closure"))
+    assert told == ["before", "closure", "after"]
+
+
+@pytest.mark.parametrize("kind", ["tensor", "iterator", "named"])
+def test_parameters_may_come_in_any_form(kind: str) -> None:
+    model = _network()
+    given = {
+        "tensor": [torch.ones(2, requires_grad=True)],
+        "iterator": iter(model.parameters()),
+        "named": model.named_parameters(),
+    }[kind]
+    optimizer = LearnedOptimizer(given, STEPS)
+    if kind == "named":
+        names = optimizer.state_dict()["param_groups"][0]["param_names"]
+        assert names == [name for name, _ in model.named_parameters()]
+
+
+def test_frozen_parameters_stay_and_what_they_had_is_kept() -> None:
+    model = _network()
+    model[0].requires_grad_(False)
+    optimizer = LearnedOptimizer(model.parameters(), STEPS)
+    before = _values(model)
+    _train(model, optimizer, 3)
+    moved = [not torch.equal(a, b) for a, b in zip(before, _values(model), strict=True)]
+    assert moved == [False, False] + [True] * (len(moved) - 2)
+
+
+# ---- groups and schedulers -------------------------------------------------------------------
+
+
 def test_groups_have_their_own_settings() -> None:
     model = _network()
     layers = [list(layer.parameters()) for layer in (model[0], model[2], model[4])]

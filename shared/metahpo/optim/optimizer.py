@@ -145,6 +145,9 @@ class LearnedOptimizer(Optimizer):
                 if isinstance(value, Tensor):
                     device = value.device if name == "step" else parameter.device
                     self.state[parameter][name] = value.detach().clone().to(device)
+                elif name == "step":
+                    # As PyTorch's own optimizers take it.
+                    self.state[parameter][name] = torch.tensor(float(value))
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
