@@ -113,11 +113,13 @@ def test_past_tasks_are_read_once_and_their_padding_says_nothing() -> None:
     """Each task alone, without padding, gives the tokens it gives among the others."""
     together = encode_past(NETWORK, TASKS, SPACE)
     assert together is not None
-    tokens = together.tokens.view(3, SMALL.latents, -1)
+    tokens = together.tokens.content.view(3, SMALL.latents, -1)
+    places = together.tokens.places.view(3, SMALL.latents, -1)
     for row, task in enumerate(TASKS):
         alone = encode_past(NETWORK, [task], SPACE)
         assert alone is not None
-        assert torch.allclose(tokens[row], alone.tokens[0], atol=1e-5)
+        assert torch.allclose(tokens[row], alone.tokens.content[0], atol=1e-5)
+        assert torch.allclose(places[row], alone.tokens.places[0], atol=1e-5)
     assert encode_past(NETWORK, [], SPACE) is None
     X = features(3)[:, None]
     assert not torch.allclose(model().posterior(X).mean, model(past=False).posterior(X).mean)

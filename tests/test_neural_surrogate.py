@@ -18,7 +18,9 @@ from metahpo.space import Condition, Space
 from metahpo.surrogate.bars import BarDistribution
 from metahpo.surrogate.description import Description, describe
 from metahpo.surrogate.neural import (
+    PLACE_WIDTH,
     Architecture,
+    Block,
     NeuralProcess,
     PastTrials,
     Trials,
@@ -285,6 +287,29 @@ def test_queries_do_not_see_each_other_nor_studies_of_one_batch() -> None:
         alone.past.relevance[:1],
     )
     assert close(together[:1], alone.answer(model))
+
+
+def test_attention_is_that_of_dot_products_less_half_the_squared_distance() -> None:
+    """Against the plain formula; a token without a place is at no distance from any query."""
+    torch.manual_seed(0)
+    block = Block(16, 2).eval().requires_grad_(False)
+    tokens, context, at, places = (torch.randn(3, n, 16) for n in (5, 7, 5, 7))
+    placed = torch.tensor([True] * 6 + [False])
+    key, value = block.keys_and_values(context, places, placed)
+    answer = block(tokens, key, value, places=at)
+
+    query = block.query(block.of_tokens(tokens)).view(3, 5, 2, 8).transpose(1, 2)
+    plain_key, plain_value = block.keys_and_values(context)
+    logits = query @ plain_key.mT / 8**0.5
+    for head in range(2):
+        rows = slice(head * PLACE_WIDTH, (head + 1) * PLACE_WIDTH)
+        weight = block.place.weight[rows] * block.log_sharpness[head].exp()
+        distance = torch.cdist(block.of_places(at) @ weight.T, block.of_places(places) @ weight.T)
+        logits[:, head] -= 0.5 * distance.square() * placed
+    seen = (logits.softmax(-1) @ plain_value).transpose(1, 2).flatten(-2)
+    expected = tokens + block.out(seen)
+    expected = expected + block.hidden(block.of_hidden(expected))
+    assert torch.allclose(answer, expected, atol=1e-4)
 
 
 def test_padding_says_nothing() -> None:

@@ -13,10 +13,13 @@ processes"). Three stages:
 2. A past task becomes a few tokens: learned latents attend to its trials (Jaegle et al. 2021,
    "Perceiver"). The present study is not needed for that, so that they are made once a study and
    the cost grows linearly with the number of past tasks.
+   A token's place is the mean of the configurations that its latent looked at.
 3. The context is the past tasks' tokens, a token for each trial, and one that tells how much
    there is of both. It attends to itself; queries attend to the context alone, so that
-   predictions do not depend on what else is asked. No position is encoded anywhere: the order of
-   trials and of past tasks cannot matter.
+   predictions do not depend on what else is asked. Attention falls with the distance between
+   places, as a kernel does: a network that is not trained yet is a kernel smoother, and what it
+   has to learn is the rest. No position in a sequence is encoded anywhere: the order of trials
+   and of past tasks cannot matter.
 
 Notation (see also ``metahpo.space``): B batch of studies, t past tasks, m latents, w width,
 n trials, d hyperparameters. All spaces are the present one: past tasks are aligned to it.
@@ -50,6 +53,9 @@ ROLES = 96
 ROLE_WIDTH = 24
 # Waves of a position: itself, its square, and sines and cosines of so many half-waves.
 HALF_WAVES = (1.0, 2.0, 4.0)
+# Dimensions of a place for each head, and the heads' first lengthscales, in inverse.
+PLACE_WIDTH = 6
+SHARPNESS = (1.5, 6.0)
 VALUE_FEATURES = 2 + 2 * len(HALF_WAVES) + CHOICE_SIGNS + 3
 # Two views of a value (standardise.py), the score once more where it is small.
 SCORE_FEATURES = 3
@@ -109,8 +115,22 @@ class PastTrials(NamedTuple):
     relevance: Tensor | None = None
 
 
+class Tokens(NamedTuple):
+    """Tokens of a context, ``B x k x w``.
+
+    Attributes:
+        content: What they tell.
+        places: Of which configurations, as vectors.
+        placed: ``k``, False where a token is about none.
+    """
+
+    content: Tensor
+    places: Tensor
+    placed: Tensor
+
+
 class Context(NamedTuple):
-    """What queries attend to: keys and values of each layer, ``B x heads x tokens x w/heads``."""
+    """What queries attend to: keys and values of each layer, ``B x heads x tokens x ...``."""
 
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
@@ -170,7 +190,7 @@ class NeuralProcess(nn.Module):
         tokens = None if past is None else self.encode_past(spaces, past)
         return self.predict(spaces, self.condition(spaces, trials, tokens), queries)
 
-    def encode_past(self, spaces: Spaces, past: PastTrials) -> Tensor:
+    def encode_past(self, spaces: Spaces, past: PastTrials) -> Tokens:
         """Each past task's tokens, which do not depend on the present trials.
 
         Args:
@@ -178,7 +198,7 @@ class NeuralProcess(nn.Module):
             past: t past tasks.
 
         Returns:
-            ``B x t m x w``.
+            t m tokens.
         """
         points = past.trials.points
         batch, tasks, count, _ = points.shape
@@ -187,42 +207,58 @@ class NeuralProcess(nn.Module):
             points.flatten(1, 2),
             None if past.known is None else past.known.repeat_interleave(count, 1),
         )
-        rows = (encoded + self._seen(past.trials.views.flatten(1, 2))).view(
-            batch * tasks, count, -1
-        )
+        encoded = encoded.view(batch * tasks, count, -1)
+        rows = encoded + self._seen(past.trials.views.flatten(0, 1))
         mask = None
         if past.present is not None:
             mask = past.present.view(batch * tasks, 1, 1, count)
         tokens = self.latents.expand(batch * tasks, -1, -1)
         if past.relevance is not None:
-            told = self.relevance(past.relevance.reshape(-1, 1, 1).float())
-            tokens = tokens + told
-        for block in _blocks(self.past):
+            tokens = tokens + self.relevance(past.relevance.reshape(-1, 1, 1).float())
+        *first, last = _blocks(self.past)
+        for block in first:
             tokens = block(tokens, *block.keys_and_values(rows), mask)
-        return (tokens + self.kinds[0]).view(batch, tasks * tokens.shape[1], -1)
+        key, value = last.keys_and_values(rows)
+        places = last.weights(tokens, key, mask) @ encoded
+        tokens = last(tokens, key, value, mask)
+        flat = (batch, tasks * self.architecture.latents, -1)
+        placed = torch.ones(flat[1], dtype=torch.bool, device=tokens.device)
+        return Tokens((tokens + self.kinds[0]).view(flat), places.view(flat), placed)
 
-    def condition(self, spaces: Spaces, trials: Trials, past: Tensor | None = None) -> Context:
+    def condition(self, spaces: Spaces, trials: Trials, past: Tokens | None = None) -> Context:
         """What queries attend to, given the trials.
 
         Args:
             spaces: From ``configurations.spaces``.
             trials: The studies so far, ``B x n``.
-            past: ``B x t m x w``, from ``encode_past``.
+            past: From ``encode_past``.
         """
         batch, count, _ = trials.points.shape
-        tokens = self.configurations(spaces, trials.points) + self._seen(trials.views)
-        told = 0 if past is None else past.shape[1] // self.architecture.latents
-        amounts = tokens.new_tensor([math.log1p(count), math.log1p(told)])
-        parts = [self.amounts(amounts).expand(batch, 1, -1), tokens + self.kinds[1]]
-        context = torch.cat(parts if past is None else [*parts, past], 1)
+        encoded = self.configurations(spaces, trials.points)
+        told = 0 if past is None else len(past.placed) // self.architecture.latents
+        amounts = self.amounts(encoded.new_tensor([math.log1p(count), math.log1p(told)]))
+        amounts = amounts.expand(batch, 1, -1)
+        parts = [
+            Tokens(amounts, torch.zeros_like(amounts), amounts.new_zeros(1, dtype=torch.bool)),
+            Tokens(
+                encoded + self._seen(trials.views) + self.kinds[1],
+                encoded,
+                amounts.new_ones(count, dtype=torch.bool),
+            ),
+        ]
+        if past is not None:
+            parts.append(past)
+        context = torch.cat([part.content for part in parts], 1)
+        places = torch.cat([part.places for part in parts], 1)
+        placed = torch.cat([part.placed for part in parts])
         keys, values = [], []
         for number, block in enumerate(_blocks(self.blocks), 1):
-            key, value = block.keys_and_values(context)
+            key, value = block.keys_and_values(context, places, placed)
             keys.append(key)
             values.append(value)
             # What the last layer would make of the context nobody attends to.
             if number < len(self.blocks):
-                context = block(context, key, value)
+                context = block(context, key, value, places=places)
         return Context(tuple(keys), tuple(values))
 
     def predict(self, spaces: Spaces, context: Context, queries: Tensor) -> BarDistribution:
@@ -236,9 +272,11 @@ class NeuralProcess(nn.Module):
         Returns:
             ``B x q`` distributions.
         """
-        tokens = self.configurations(spaces, queries) + self.kinds[2]
-        for block, key, value in zip(self.blocks, context.keys, context.values, strict=True):
-            tokens = block(tokens, key, value)
+        places = self.configurations(spaces, queries)
+        tokens = places + self.kinds[2]
+        blocks = _blocks(self.blocks)
+        for block, key, value in zip(blocks, context.keys, context.values, strict=True):
+            tokens = block(tokens, key, value, places=places)
         # Masses, densities and their logarithms in full precision, whatever the network's is.
         logits = self.head(self.norm(tokens)).float()
         return BarDistribution(logits, self.borders, self.tails)
@@ -345,6 +383,11 @@ class ConfigurationEncoder(nn.Module):
 class Block(nn.Module):
     """Attention and a small network, norms before both, each added to the tokens.
 
+    Between tokens that have places, logits are those of dot products less half the squared
+    distance of the places, ``|p - p'|^2 / 2``, each head with projections and a lengthscale of
+    its own: a Gaussian kernel times learned attention. The distance is written as one more dot
+    product, so that fused attention serves.
+
     Args:
         width: w.
         heads: They divide it.
@@ -355,25 +398,64 @@ class Block(nn.Module):
         self.heads = heads
         self.of_tokens = nn.LayerNorm(width)
         self.of_context = nn.LayerNorm(width)
+        self.of_places = nn.LayerNorm(width)
         self.query = nn.Linear(width, width)
         self.key_value = nn.Linear(width, 2 * width)
+        self.place = nn.Linear(width, heads * PLACE_WIDTH, bias=False)
+        nn.init.normal_(self.place.weight, std=width**-0.5)
+        self.log_sharpness = nn.Parameter(torch.linspace(*SHARPNESS, heads).log())
         self.out = nn.Linear(width, width)
         self.of_hidden = nn.LayerNorm(width)
         self.hidden = _mlp(width, 3 * width, width)
 
-    def keys_and_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
-        """``B x heads x k x w/heads`` each, of ``B x k x w`` tokens."""
+    def keys_and_values(
+        self, context: Tensor, places: Tensor | None = None, placed: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """``B x heads x k x ...`` each, of ``B x k x w`` tokens and their places."""
         key, value = self.key_value(self.of_context(context)).chunk(2, -1)
-        return self._split(key), self._split(value)
+        key, value = self._split(key), self._split(value)
+        if places is None or placed is None:
+            return key, value
+        place, half_square = self._placed(places)
+        located = torch.cat([place, torch.ones_like(half_square), -half_square], -1)
+        key = torch.cat([key, located * placed[:, None]], -1)
+        # Fused attention wants values as wide as keys.
+        return key, nn.functional.pad(value, (0, PLACE_WIDTH + 2))
 
     def forward(
-        self, tokens: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
+        self,
+        tokens: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None = None,
+        places: Tensor | None = None,
     ) -> Tensor:
         """``B x q x w`` tokens after attending to the context."""
-        query = self._split(self.query(self.of_tokens(tokens)))
-        seen = scaled_dot_product_attention(query, key, value, mask)
+        query = self._query(tokens)
+        if places is not None:
+            place, half_square = self._placed(places)
+            query = torch.cat([query, place, -half_square, torch.ones_like(half_square)], -1)
+        seen = scaled_dot_product_attention(query, key, value, mask, scale=1.0)
+        seen = seen[..., : tokens.shape[-1] // self.heads]
         tokens = tokens + self.out(seen.transpose(1, 2).flatten(-2))
         return tokens + self.hidden(self.of_hidden(tokens))
+
+    def weights(self, tokens: Tensor, key: Tensor, mask: Tensor | None = None) -> Tensor:
+        """``B x q x k``: what attention without places looks at, the mean over the heads."""
+        logits = self._query(tokens) @ key.mT
+        if mask is not None:
+            logits = logits.masked_fill(~mask, -torch.inf)
+        return logits.softmax(-1).mean(1)
+
+    def _query(self, tokens: Tensor) -> Tensor:
+        query = self._split(self.query(self.of_tokens(tokens)))
+        return query / math.sqrt(query.shape[-1])
+
+    def _placed(self, places: Tensor) -> tuple[Tensor, Tensor]:
+        """Places in units of the lengthscales, and half their squares."""
+        place = self._split(self.place(self.of_places(places)))
+        place = place * self.log_sharpness.exp()[:, None, None]
+        return place, 0.5 * place.square().sum(-1, keepdim=True)
 
     def _split(self, tokens: Tensor) -> Tensor:
         batch, count, _ = tokens.shape

@@ -24,7 +24,7 @@ from metahpo.space import ONE_HOT_SCALE, Array, Space
 from metahpo.surrogate.bar_posterior import BarPosterior
 from metahpo.surrogate.bars import BarDistribution
 from metahpo.surrogate.description import Description, describe
-from metahpo.surrogate.neural import Context, NeuralProcess, PastTrials, Spaces, Trials
+from metahpo.surrogate.neural import Context, NeuralProcess, PastTrials, Spaces, Tokens, Trials
 from metahpo.surrogate.past import thin
 from metahpo.surrogate.scores import Warp
 from metahpo.surrogate.standardise import (
@@ -42,11 +42,11 @@ class EncodedPast:
     """Past tasks as tokens, and what they say of units.
 
     Attributes:
-        tokens: ``1 x t m x w``.
+        tokens: t m of them, for one study.
         unit: Their usual unit, float64.
     """
 
-    tokens: Tensor
+    tokens: Tokens
     unit: Tensor
 
 
@@ -166,7 +166,11 @@ class NeuralModel(Model):
         bounded = self.scores.clamp(-LARGEST_SCORE, LARGEST_SCORE)
         views = torch.stack([bounded, rank_scores(self.scores)], -1)
         trials = Trials(self.points, views)
-        tokens = None if self.past is None else self.past.tokens.expand(studies, -1, -1)
+        tokens = None
+        if self.past is not None:
+            content, places, placed = self.past.tokens
+            expanded = (studies, -1, -1)
+            tokens = Tokens(content.expand(expanded), places.expand(expanded), placed)
         with torch.no_grad():
             return spaces, self.network.condition(spaces, trials, tokens)
 

@@ -1,0 +1,191 @@
+"""How well surrogates predict held-out tasks from few trials and twenty past tasks.
+
+python -m benchmarks.training_data --to .cache/training --develop
+python -m benchmarks.predictions --training .cache/training --weights weights.safetensors
+
+For each task, number of trials and surrogate: Spearman's rank correlation of the predicted means
+with the values of 200 random configurations, and the mean logarithm of the predictive density of
+these values, in units of the task's own spread. The surrogates: the neural process, the policy's
+Gaussian processes with and without the past.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from metahpo.alignment import AlignedTask
+from metahpo.archive import ArchiveError
+from metahpo.space import Array, Space
+from metahpo.surrogate import PastModels, build, fit_parameters
+from metahpo.surrogate.neural import NeuralProcess, WeightsError, load_weights
+from metahpo.surrogate.neural_model import NeuralModel, encode_past
+from metahpo.surrogate.standardise import own_scale
+from metahpo.train.episodes import Episodes
+from metahpo.train.measure import TRIALS, held_out, rank_correlation
+from metahpo.train.recorded import read_families
+
+METHODS = ("neural", "neural, no past", "transfer GP", "target-only GP")
+COLUMNS = ("task", "trials", "method", "rank", "density")
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """One held-out task: its trials, what is asked, and its past."""
+
+    name: str
+    space: Space
+    points: Array
+    values: Array
+    queries: Array
+    answers: Array
+    past: tuple[AlignedTask, ...]
+    unit: float
+
+    def first(self, count: int) -> tuple[Array, Array]:
+        """The first so many trials."""
+        return self.points[:count], self.values[:count]
+
+
+def studies(training: Path, part: str, most: int) -> Iterator[Study]:
+    """The tasks of an archive that was not trained on, with their past."""
+    history, others = read_families(training / "history"), read_families(training / part)
+    for family, episodes in zip(others, held_out(history, others, most), strict=True):
+        for row in range(len(episodes.values)):
+            yield _study(
+                f"{family.tasks[0].name.split('/')[0]}/{row}", family.space, episodes, row
+            )
+
+
+def _study(name: str, space: Space, episodes: Episodes, row: int) -> Study:
+    points, values = episodes.points[row].numpy(), episodes.values[row].numpy()
+    known = np.ones(len(space), bool)
+    past = tuple(
+        AlignedTask(f"{name}-past-{i}", p.numpy(), v.numpy(), known, 1.0)
+        for i, (p, v) in enumerate(
+            zip(episodes.past_points[row], episodes.past_values[row], strict=True)
+        )
+    )
+    n = episodes.trials
+    unit = float(own_scale(episodes.values[row]).unit)
+    return Study(name, space, points[:n], values[:n], points[n:], values[n:], past, unit)
+
+
+# ---- surrogates: predicted means, and log densities of the values, in values ---------------
+
+
+def neural(network: NeuralProcess, study: Study, count: int, past: bool) -> tuple[Array, Array]:
+    """The neural process."""
+    encoded = encode_past(network, study.past, study.space) if past else None
+    model = NeuralModel(network, study.space, *study.first(count), encoded)
+    with torch.no_grad():
+        answer = model.answer(torch.from_numpy(study.space.features(study.queries)))
+    scores = torch.from_numpy(model.warp.scores(study.answers))
+    return answer.mean.numpy(), answer.log_density(scores).numpy() + model.warp.log_slopes(
+        study.answers
+    )
+
+
+def gaussian_processes(
+    study: Study, count: int, past: PastModels | None
+) -> tuple[Array, Array | None]:
+    """The policy's mixture, or its target-only part where there is no past."""
+    X = study.space.features(study.queries)
+    rho = np.full(len(past), 1.0 / len(past)) if past else np.empty(0)
+    if not count:
+        return (past.predict(X) @ rho if past else np.zeros(len(X))), None
+    points, values = study.first(count)
+    seen, owner = study.space.features(points), study.space.feature_owner
+    fitted = fit_parameters(seen, values, owner, past, rho)
+    surrogate = build(seen, values, owner, past, rho, fitted)
+    means, densities = np.zeros(len(X)), []
+    for component in surrogate.components:
+        with torch.no_grad():
+            found = component.model.mean_and_variance(torch.from_numpy(X))
+        mean, variance = found[0].numpy(), found[1].numpy() + component.model.kernel.noise
+        means += component.weight * component.warp.values(mean)
+        z = (component.warp.scores(study.answers) - mean) ** 2 / variance
+        normal = -0.5 * (z + np.log(2 * np.pi * variance))
+        densities.append(
+            np.log(component.weight) + normal + component.warp.log_slopes(study.answers)
+        )
+    return means, np.logaddexp.reduce(densities)
+
+
+def rows_of(study: Study, network: NeuralProcess) -> Iterator[dict[str, object]]:
+    """A row for each number of trials and method."""
+    past = PastModels(study.past, study.space)
+    for count in TRIALS:
+        found = {
+            "neural": neural(network, study, count, past=True),
+            "neural, no past": neural(network, study, count, past=False),
+            "transfer GP": gaussian_processes(study, count, past),
+            "target-only GP": gaussian_processes(study, count, None),
+        }
+        for method, (means, densities) in found.items():
+            # Without a trial, nobody knows where the values lie.
+            told = densities is not None and count > 0
+            yield {
+                "task": study.name,
+                "trials": count,
+                "method": method,
+                "rank": rank_correlation(means, study.answers),
+                "density": float(np.mean(densities) + np.log(study.unit)) if told else "",
+            }
+
+
+# ---- command line --------------------------------------------------------------------------
+
+
+def table(rows: list[dict[str, object]]) -> str:
+    """Means over tasks, as Markdown."""
+    lines = [f"| | {' | '.join(map(str, TRIALS))} |", "|---|" + "---|" * len(TRIALS)]
+    for column in ("rank", "density"):
+        for method in METHODS:
+            cells = []
+            for count in TRIALS:
+                chosen = [r for r in rows if r["method"] == method and r["trials"] == count]
+                mine = [float(str(r[column])) for r in chosen if r[column] != ""]
+                cells.append(f"{np.mean(mine):.2f}" if mine else "")
+            lines.append(f"| {column}: {method} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Compare, print the table and write the rows."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.predictions",
+        description="How well surrogates predict held-out tasks from few trials.",
+    )
+    parser.add_argument("--training", type=Path, required=True, help="from training_data")
+    parser.add_argument("--weights", type=Path, required=True, help="of the neural process")
+    parser.add_argument("--part", choices=("develop", "validation"), default="develop")
+    parser.add_argument("--tasks", type=int, default=100, help="at most so many a family")
+    parser.add_argument("--out", type=Path, help="CSV, a row a task, number of trials and method")
+    arguments = parser.parse_args(argv)
+    try:
+        network = load_weights(arguments.weights)
+        known = list(studies(arguments.training, arguments.part, arguments.tasks))
+    except (ArchiveError, WeightsError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    rows = [row for study in tqdm(known, disable=None) for row in rows_of(study, network)]
+    print(f"{len(known)} tasks, mean over tasks by number of trials\n\n{table(rows)}")
+    if arguments.out:
+        with arguments.out.open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(rows)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
