@@ -82,7 +82,7 @@ def _add_surrogate(targets: Any) -> None:
     for name, default, told in (
         ("--seed", 0, "of everything"),
         ("--steps", 100_000, "in all"),
-        ("--budget", 6000, "size of a batch; a GPU takes 100,000"),
+        ("--budget", 6000, "size of a batch, in tokens or so"),
         ("--validate-every", 2000, "steps between two validations"),
     ):
         kind = int if name == "--seed" else _at_least_one
