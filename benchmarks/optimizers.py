@@ -253,7 +253,10 @@ def main(arguments: list[str] | None = None) -> int:
         append_records(
             options.out, _records([job for job in plan(options) if job not in done], options)
         )
-    except (DataError, ImportError) as error:
+    except ImportError as error:
+        print(f"{error}: pip install 'metahpo[bench]'", file=sys.stderr)
+        return 2
+    except DataError as error:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
