@@ -241,6 +241,8 @@ def test_elementwise_mixture_equals_products() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
+# PyTorch's own compiler meets it.
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 def test_compiled_inner_steps_equal_eager_ones() -> None:
     for make in (validation_problems()[0], validation_problems()[-1]):
         losses = []
