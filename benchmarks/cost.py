@@ -23,7 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.histories import KINDS, history
-from benchmarks.peers import ABLATIONS, METHODS, NotInstalledError, Peer, started
+from benchmarks.peers import ABLATIONS, METHODS, NotInstalledError, Peer, started, timed_trial
 from benchmarks.problems import DATA, FAMILIES, DataMissingError, Problem, load_problem, split
 from benchmarks.records import append_records, circumstances, peak_megabytes, read_records
 from benchmarks.run import THREADS, start_worker
@@ -59,25 +59,15 @@ def measure(method: str, arguments: argparse.Namespace) -> dict[str, Any]:
 def _milliseconds(peer: Peer, problem: Problem) -> dict[int, float]:
     """Of the first trial (0), and medians once the study has so many."""
     rng = np.random.default_rng(0)
-    found = {0: _ask_and_tell(peer, problem)}
+    found = {0: timed_trial(peer, problem)[1]}
     told = 1
     for point in POINTS:
         for configuration in problem.sample(max(point - told, 0), rng):
             peer.tell(configuration, float(problem.evaluate([configuration])[0]))
-        times = [_ask_and_tell(peer, problem) for _ in range(TIMED)]
+        times = [timed_trial(peer, problem)[1] for _ in range(TIMED)]
         found[point] = float(np.median(times))
         told = max(point, told) + TIMED
     return found
-
-
-def _ask_and_tell(peer: Peer, problem: Problem) -> float:
-    begin = time.perf_counter()
-    configuration = peer.ask()
-    asked = time.perf_counter()
-    value = float(problem.evaluate([configuration])[0])
-    telling = time.perf_counter()
-    peer.tell(configuration, value)
-    return 1000 * (asked - begin + time.perf_counter() - telling)
 
 
 # ---- processes -----------------------------------------------------------------------------

@@ -40,6 +40,7 @@ __all__ = [
     "Setup",
     "run",
     "started",
+    "timed_trial",
 ]
 
 
@@ -123,7 +124,7 @@ def run(method: str, problem: Problem, history: Sequence[Task], seed: int, n_tri
     peer = started(method, problem, history, seed, n_trials)
     setup = time.perf_counter() - begin
     try:
-        trials = [_trial(peer, problem) for _ in range(n_trials)]
+        trials = [timed_trial(peer, problem) for _ in range(n_trials)]
     finally:
         peer.close()
     return Run([v for v, _ in trials], [ms for _, ms in trials], 1000 * setup)
@@ -139,7 +140,7 @@ def started(
         return METHODS[method].setup(problem, history, seed, n_trials)
 
 
-def _trial(peer: Peer, problem: Problem) -> tuple[float, float]:
+def timed_trial(peer: Peer, problem: Problem) -> tuple[float, float]:
     """The value of one more trial, and the milliseconds that the method took."""
     asking = time.perf_counter()
     configuration = peer.ask()

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from benchmarks.problems.base import DataMissingError, TaskRefusedError
 from benchmarks.problems.live import LiveProblem
+from examples.mlp_problem import build_optimizer
 from metahpo.space import Configuration, Space
 
 DIGITS = {
@@ -85,7 +86,7 @@ class LeNetProblem(LiveProblem):
         images = _images(self.task, self.data)
         torch.manual_seed(0)
         network = build_network(self.classes, configuration)
-        optimizer = _optimizer(network, configuration)
+        optimizer = build_optimizer(network, configuration)
         for _ in range(EPOCHS):
             network.train()
             order = torch.randperm(len(images.train_inputs))
@@ -109,19 +110,6 @@ def build_network(classes: int, configuration: Configuration) -> nn.Sequential:
         *(nn.Flatten(), nn.Linear(400, 120), activation(), nn.Dropout(configuration["dropout"])),
         *(nn.Linear(120, 84), activation(), nn.Linear(84, classes)),
     )
-
-
-def _optimizer(network: nn.Module, configuration: Configuration) -> torch.optim.Optimizer:
-    shared = {"lr": configuration["learning_rate"], "weight_decay": configuration["weight_decay"]}
-    match configuration["optimizer"]:
-        case "sgd":
-            return torch.optim.SGD(network.parameters(), momentum=0.9, **shared)
-        case "adamw":
-            return torch.optim.AdamW(network.parameters(), **shared)
-        case "rmsprop":
-            return torch.optim.RMSprop(network.parameters(), **shared)
-        case other:
-            raise ValueError(f"optimizer must be sgd, adamw or rmsprop, got {other!r}")
 
 
 # ---- images --------------------------------------------------------------------------------
