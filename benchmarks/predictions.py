@@ -26,8 +26,9 @@ from metahpo.alignment import AlignedTask
 from metahpo.archive import ArchiveError
 from metahpo.space import Array, Space
 from metahpo.surrogate import PastModels, build, fit_parameters
-from metahpo.surrogate.neural import NeuralProcess, WeightsError, load_weights
+from metahpo.surrogate.neural import NeuralProcess
 from metahpo.surrogate.neural_model import NeuralModel, encode_past
+from metahpo.surrogate.pretrained import WeightsError, load_weights
 from metahpo.surrogate.standardise import own_scale
 from metahpo.train.episodes import Episodes
 from metahpo.train.measure import TRIALS, held_out, rank_correlation

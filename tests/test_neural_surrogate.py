@@ -15,19 +15,11 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from torch import Tensor
 
 from metahpo.space import Condition, Space
+from metahpo.surrogate.attention import PLACE_WIDTH, Block
 from metahpo.surrogate.bars import BarDistribution
 from metahpo.surrogate.description import Description, describe
-from metahpo.surrogate.neural import (
-    PLACE_WIDTH,
-    Architecture,
-    Block,
-    NeuralProcess,
-    PastTrials,
-    Trials,
-    WeightsError,
-    load_weights,
-    save_weights,
-)
+from metahpo.surrogate.neural import Architecture, NeuralProcess, PastTrials, Trials
+from metahpo.surrogate.pretrained import WeightsError, load_weights, save_weights
 from metahpo.surrogate.scores import own_warp
 from metahpo.surrogate.standardise import own_scale, rank_scores, study_scale, two_views
 

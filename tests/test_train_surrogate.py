@@ -13,8 +13,10 @@ from safetensors.torch import load_file
 from metahpo import Archive, Task, Trial, cli
 from metahpo.archive import ArchiveError
 from metahpo.space import Condition, Space
-from metahpo.surrogate.neural import Architecture, load_weights
+from metahpo.surrogate.neural import Architecture
+from metahpo.surrogate.pretrained import load_weights
 from metahpo.train import TrainingError
+from metahpo.train.draw import Draw
 from metahpo.train.episodes import (
     Episodes,
     Shape,
@@ -31,7 +33,8 @@ from metahpo.train.measure import (
     rank_correlation,
     with_trials,
 )
-from metahpo.train.prior import Draw, draw_spaces, synthetic_episodes
+from metahpo.train.prior import synthetic_episodes
+from metahpo.train.prior_spaces import draw_spaces
 from metahpo.train.recorded import RecordError, read_families, recorded_episodes
 from metahpo.train.surrogate import Settings, SurrogateTraining, train_surrogate
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from torch import Tensor
+from torch.nn.functional import pad
 
 from metahpo.alignment import identity_of, role_of
 from metahpo.space import Space
@@ -94,6 +96,27 @@ def describe(space: Space) -> Description:
         choice_codes=torch.from_numpy(codes),
         present=torch.ones(len(columns), dtype=torch.bool),
     )
+
+
+def stack(descriptions: Sequence[Description]) -> Description:
+    """Descriptions of several spaces as one batch, the smaller ones filled up."""
+    d = max(description.roles.shape[0] for description in descriptions)
+    k = max(description.choice_codes.shape[-2] for description in descriptions)
+
+    def filled(tensor: Tensor, rows: int, dims: int) -> Tensor:
+        # From the last dimension on: signs, choices if any, hyperparameters.
+        missing = rows - tensor.shape[0]
+        if dims == 1:
+            return pad(tensor, (0, missing))
+        if dims == 2:
+            return pad(tensor, (0, 0, 0, missing))
+        return pad(tensor, (0, 0, 0, k - tensor.shape[1], 0, missing))
+
+    batched = {
+        name: torch.stack([filled(vars(x)[name], d, vars(x)[name].ndim) for x in descriptions])
+        for name in vars(descriptions[0])
+    }
+    return Description(**batched)
 
 
 def choice_code(choice: Any) -> np.ndarray:

@@ -27,42 +27,20 @@ n trials, d hyperparameters. All spaces are the present one: past tasks are alig
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import NamedTuple, cast
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn.functional import gelu, scaled_dot_product_attention
 
+from metahpo.surrogate.attention import Block, blocks_of, two_layers
 from metahpo.surrogate.bars import BarDistribution
-from metahpo.surrogate.description import (
-    CHOICE_SIGNS,
-    FACTS,
-    IDENTITY_SIGNS,
-    Description,
-)
+from metahpo.surrogate.configuration_encoder import ConfigurationEncoder, Spaces
+from metahpo.surrogate.description import Description
 
-# Lines that the synonym table can grow to without new weights.
-ROLES = 96
-ROLE_WIDTH = 24
-# Waves of a position: itself, its square, and sines and cosines of so many half-waves.
-HALF_WAVES = (1.0, 2.0, 4.0)
-# Dimensions of a place for each head, and the heads' first lengthscales, in inverse.
-PLACE_WIDTH = 6
-SHARPNESS = (1.5, 6.0)
-VALUE_FEATURES = 2 + 2 * len(HALF_WAVES) + CHOICE_SIGNS + 3
 # Two views of a value (standardise.py), the score once more where it is small.
 SCORE_FEATURES = 3
-
-
-class WeightsError(ValueError):
-    """A file is no weights of this model; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +132,7 @@ class NeuralProcess(nn.Module):
         self.architecture = architecture
         width, heads = architecture.width, architecture.heads
         self.configurations = ConfigurationEncoder(width)
-        self.views = _mlp(SCORE_FEATURES, width, width)
+        self.views = two_layers(SCORE_FEATURES, width, width)
         self.amounts = nn.Linear(2, width)
         self.kinds = nn.Parameter(0.02 * torch.randn(3, width))
         self.latents = nn.Parameter(torch.randn(architecture.latents, width))
@@ -215,7 +193,7 @@ class NeuralProcess(nn.Module):
         tokens = self.latents.expand(batch * tasks, -1, -1)
         if past.relevance is not None:
             tokens = tokens + self.relevance(past.relevance.reshape(-1, 1, 1).float())
-        *first, last = _blocks(self.past)
+        *first, last = blocks_of(self.past)
         for block in first:
             tokens = block(tokens, *block.keys_and_values(rows), mask)
         key, value = last.keys_and_values(rows)
@@ -252,7 +230,7 @@ class NeuralProcess(nn.Module):
         places = torch.cat([part.places for part in parts], 1)
         placed = torch.cat([part.placed for part in parts])
         keys, values = [], []
-        for number, block in enumerate(_blocks(self.blocks), 1):
+        for number, block in enumerate(blocks_of(self.blocks), 1):
             key, value = block.keys_and_values(context, places, placed)
             keys.append(key)
             values.append(value)
@@ -274,7 +252,7 @@ class NeuralProcess(nn.Module):
         """
         places = self.configurations(spaces, queries)
         tokens = places + self.kinds[2]
-        blocks = _blocks(self.blocks)
+        blocks = blocks_of(self.blocks)
         for block, key, value in zip(blocks, context.keys, context.values, strict=True):
             tokens = block(tokens, key, value, places=places)
         # Masses, densities and their logarithms in full precision, whatever the network's is.
@@ -284,225 +262,3 @@ class NeuralProcess(nn.Module):
     def _seen(self, views: Tensor) -> Tensor:
         small = torch.tanh(views[..., :1])
         return self.views(torch.cat([views, small], -1).to(self.kinds.dtype))
-
-
-class Spaces(NamedTuple):
-    """What the descriptions of B spaces do to values: ``B x 1 x d x w`` each.
-
-    Attributes:
-        scale: Of a value's waves.
-        shift: Of a value's waves.
-        gate: Of what becomes of them; 0 for a hyperparameter that is not there.
-        description: Where they come from.
-    """
-
-    scale: Tensor
-    shift: Tensor
-    gate: Tensor
-    description: Description
-
-
-class ConfigurationEncoder(nn.Module):
-    """Configurations as vectors, whatever the order and number of hyperparameters.
-
-    Args:
-        width: w.
-    """
-
-    half_waves: Tensor
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.roles = nn.Embedding(ROLES, ROLE_WIDTH)
-        self.description = _mlp(FACTS + ROLE_WIDTH + IDENTITY_SIGNS, 2 * width, 3 * width)
-        self.value = nn.Linear(VALUE_FEATURES, width, bias=False)
-        self.pooled = nn.Linear(width, width)
-        self.mixing = nn.ModuleList(_mlp(width, 2 * width, width) for _ in range(2))
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
-        half_waves = math.pi * torch.tensor(HALF_WAVES)
-        self.register_buffer("half_waves", half_waves, persistent=False)
-
-    def spaces(self, description: Description) -> Spaces:
-        """What the descriptions do to values; once a study."""
-        roles = self.roles(description.roles.clamp_max(ROLES - 1))
-        told = torch.cat([description.facts, roles, description.identities], -1)
-        scale, shift, gate = self.description(told).unsqueeze(-3).chunk(3, -1)
-        present = description.present[..., None, :, None]
-        count = present.sum(-2, keepdim=True).clamp_min(1)
-        return Spaces(1.0 + scale, shift, gate * present / count.sqrt(), description)
-
-    def forward(self, spaces: Spaces, points: Tensor, known: Tensor | None = None) -> Tensor:
-        """Configurations as vectors.
-
-        Args:
-            spaces: B spaces.
-            points: ``B x n x d``, NaN where inactive.
-            known: ``B x n x d``, False where the hyperparameter is not known at all, which is
-                another thing than being inactive; None for all known.
-
-        Returns:
-            ``B x n x w``.
-        """
-        embedded = self.value(self._features(spaces.description, points, known))
-        hidden = gelu(spaces.scale * embedded + spaces.shift, approximate="tanh") * spaces.gate
-        vectors = self.pooled(hidden.sum(-2))
-        for norm, mixing in zip(self.norms, self.mixing, strict=True):
-            vectors = vectors + mixing(norm(vectors))
-        return vectors
-
-    def _features(self, description: Description, points: Tensor, known: Tensor | None) -> Tensor:
-        """``B x n x d x VALUE_FEATURES``."""
-        active = ~points.isnan()
-        position = torch.where(active, points, 0.0).to(self.half_waves.dtype)
-        choices = description.choices.unsqueeze(-2)
-        number = (active & (choices == 0)).unsqueeze(-1)
-        phases = position.unsqueeze(-1) * self.half_waves
-        centred = 2.0 * position.unsqueeze(-1) - 1.0
-        waves = torch.cat([centred, centred.square(), phases.sin(), phases.cos()], -1)
-        missing = torch.zeros_like(active) if known is None else ~known & ~active
-        flags = torch.stack([active, ~active & ~missing, missing], -1)
-        codes = self._codes(description, position, active)
-        return torch.cat([waves * number, codes, flags.to(waves.dtype)], -1)
-
-    @staticmethod
-    def _codes(description: Description, position: Tensor, active: Tensor) -> Tensor:
-        """``B x n x d x CHOICE_SIGNS``: the chosen choice's code, 0 where there is none."""
-        batch, count, d = position.shape
-        choices = description.choices.unsqueeze(-2)
-        most = description.choice_codes.shape[-2]
-        chosen = (position * choices).floor().clamp_min(0.0).long()
-        chosen = torch.minimum(chosen, (choices - 1).clamp_min(0))
-        # Row (batch, hyperparameter, choice) of the flattened codes.
-        first = torch.arange(batch * d, device=chosen.device).view(batch, 1, d) * most
-        rows = description.choice_codes.reshape(-1, CHOICE_SIGNS)
-        codes = rows.index_select(0, (first + chosen).flatten())
-        codes = codes.view(batch, count, d, CHOICE_SIGNS).to(position.dtype)
-        return codes * (active & (choices > 0)).unsqueeze(-1)
-
-
-class Block(nn.Module):
-    """Attention and a small network, norms before both, each added to the tokens.
-
-    Between tokens that have places, logits are those of dot products less half the squared
-    distance of the places, ``|p - p'|^2 / 2``, each head with projections and a lengthscale of
-    its own: a Gaussian kernel times learned attention. The distance is written as one more dot
-    product, so that fused attention serves.
-
-    Args:
-        width: w.
-        heads: They divide it.
-    """
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.of_tokens = nn.LayerNorm(width)
-        self.of_context = nn.LayerNorm(width)
-        self.of_places = nn.LayerNorm(width)
-        self.query = nn.Linear(width, width)
-        self.key_value = nn.Linear(width, 2 * width)
-        self.place = nn.Linear(width, heads * PLACE_WIDTH, bias=False)
-        nn.init.normal_(self.place.weight, std=width**-0.5)
-        self.log_sharpness = nn.Parameter(torch.linspace(*SHARPNESS, heads).log())
-        self.out = nn.Linear(width, width)
-        self.of_hidden = nn.LayerNorm(width)
-        self.hidden = _mlp(width, 3 * width, width)
-
-    def keys_and_values(
-        self, context: Tensor, places: Tensor | None = None, placed: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """``B x heads x k x ...`` each, of ``B x k x w`` tokens and their places."""
-        key, value = self.key_value(self.of_context(context)).chunk(2, -1)
-        key, value = self._split(key), self._split(value)
-        if places is None or placed is None:
-            return key, value
-        place, half_square = self._placed(places)
-        located = torch.cat([place, torch.ones_like(half_square), -half_square], -1)
-        key = torch.cat([key, located * placed[:, None]], -1)
-        # Fused attention wants values as wide as keys.
-        return key, nn.functional.pad(value, (0, PLACE_WIDTH + 2))
-
-    def forward(
-        self,
-        tokens: Tensor,
-        key: Tensor,
-        value: Tensor,
-        mask: Tensor | None = None,
-        places: Tensor | None = None,
-    ) -> Tensor:
-        """``B x q x w`` tokens after attending to the context."""
-        query = self._query(tokens)
-        if places is not None:
-            place, half_square = self._placed(places)
-            query = torch.cat([query, place, -half_square, torch.ones_like(half_square)], -1)
-        seen = scaled_dot_product_attention(query, key, value, mask, scale=1.0)
-        seen = seen[..., : tokens.shape[-1] // self.heads]
-        tokens = tokens + self.out(seen.transpose(1, 2).flatten(-2))
-        return tokens + self.hidden(self.of_hidden(tokens))
-
-    def weights(self, tokens: Tensor, key: Tensor, mask: Tensor | None = None) -> Tensor:
-        """``B x q x k``: what attention without places looks at, the mean over the heads."""
-        logits = self._query(tokens) @ key.mT
-        if mask is not None:
-            logits = logits.masked_fill(~mask, -torch.inf)
-        return logits.softmax(-1).mean(1)
-
-    def _query(self, tokens: Tensor) -> Tensor:
-        query = self._split(self.query(self.of_tokens(tokens)))
-        return query / math.sqrt(query.shape[-1])
-
-    def _placed(self, places: Tensor) -> tuple[Tensor, Tensor]:
-        """Places in units of the lengthscales, and half their squares."""
-        place = self._split(self.place(self.of_places(places)))
-        place = place * self.log_sharpness.exp()[:, None, None]
-        return place, 0.5 * place.square().sum(-1, keepdim=True)
-
-    def _split(self, tokens: Tensor) -> Tensor:
-        batch, count, _ = tokens.shape
-        return tokens.view(batch, count, self.heads, -1).transpose(1, 2)
-
-
-def _blocks(modules: nn.ModuleList) -> Iterable[Block]:
-    return cast(Iterable[Block], modules)
-
-
-def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(inputs, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, outputs)
-    )
-
-
-# ---- weights -------------------------------------------------------------------------------
-
-
-def save_weights(network: NeuralProcess, path: Path, **metadata: str) -> None:
-    """Writes weights, sizes and what else is to be known of them as a safetensors file."""
-    tensors = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
-    sizes = json.dumps(asdict(network.architecture))
-    temporary = path.with_suffix(".tmp")
-    save_file(tensors, temporary, {**metadata, "architecture": sizes})
-    temporary.replace(path)
-
-
-def load_weights(path: str | Path) -> NeuralProcess:
-    """The network that ``save_weights`` wrote, ready to predict.
-
-    Raises:
-        WeightsError: The file is none of ours.
-        OSError: It cannot be read.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no weights at {path}: make some with `metahpo train surrogate`")
-    try:
-        with safe_open(path, "pt") as file:
-            sizes = Architecture(**json.loads((file.metadata() or {})["architecture"]))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        network = NeuralProcess(sizes)
-        network.load_state_dict(tensors)
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise WeightsError(
-            f"{path} does not fit this version: make new weights with `metahpo train surrogate` "
-            f"({str(error).splitlines()[0]})"
-        ) from None
-    return network.eval().requires_grad_(False)

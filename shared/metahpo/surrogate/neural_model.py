@@ -23,8 +23,9 @@ from metahpo.alignment import AlignedTask
 from metahpo.space import ONE_HOT_SCALE, Array, Space
 from metahpo.surrogate.bar_posterior import BarPosterior
 from metahpo.surrogate.bars import BarDistribution
+from metahpo.surrogate.configuration_encoder import Spaces
 from metahpo.surrogate.description import Description, describe
-from metahpo.surrogate.neural import Context, NeuralProcess, PastTrials, Spaces, Tokens, Trials
+from metahpo.surrogate.neural import Context, NeuralProcess, PastTrials, Tokens, Trials
 from metahpo.surrogate.past import thin
 from metahpo.surrogate.scores import Warp
 from metahpo.surrogate.standardise import (

@@ -17,10 +17,11 @@ from scipy.stats import rankdata
 
 from metahpo.space import Array
 from metahpo.surrogate.bars import BarDistribution
+from metahpo.surrogate.description import stack
 from metahpo.surrogate.neural import NeuralProcess
 from metahpo.surrogate.standardise import own_scale
 from metahpo.train.episodes import Episodes, standardised
-from metahpo.train.recorded import Family, Record, stack
+from metahpo.train.recorded import Family, Record
 
 TRIALS = (0, 3, 5, 10, 20)
 PAST_TASKS, PAST_TRIALS, QUERIES = 20, 50, 200

@@ -3,8 +3,7 @@
 Tasks of one space are a family. An episode's present task and its past ones are tasks of one
 family; their trials are drawn from what was recorded, some as if at random and some as if
 somebody had optimised. So that a few hundred tasks teach more than themselves, episodes are
-varied: names forgotten, axes turned, hyperparameters left out or unknown to the past, bounds
-narrowed, noise added, values bent, and past tasks replaced by those of another family or by
+varied (``variations.py``), and some past tasks are replaced by those of another family or by
 their opposite.
 
 Notation: see ``episodes.py``.
@@ -21,19 +20,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metahpo.alignment import OUTSIDE
 from metahpo.archive import Archive
 from metahpo.space import Array, Space
-from metahpo.surrogate.description import (
-    CHOICE_SIGNS,
-    IDENTITY_SIGNS,
-    Description,
-    describe,
-)
+from metahpo.surrogate.description import Description, describe, stack
 from metahpo.surrogate.standardise import own_scale
 from metahpo.task import Task
 from metahpo.train import TrainingError
 from metahpo.train.episodes import Episodes, Shape
+from metahpo.train.variations import (
+    Draft,
+    inside,
+    moved,
+    narrow_facts,
+    narrowed,
+    vary_space,
+    vary_values,
+)
 
 # A task of fewer trials teaches nothing about prediction.
 LEAST_TRIALS = 20
@@ -106,19 +108,6 @@ def _record(task: Task, space: Space) -> Record:
 # ---- episodes ------------------------------------------------------------------------------
 
 
-@dataclass(eq=False)
-class _Draft:
-    """One episode before it is part of a batch; arrays as in ``Episodes``, without B."""
-
-    description: Description
-    points: Array
-    values: Array
-    everything: Array
-    past_points: Array
-    past_values: Array
-    known: NDArray[np.bool_]
-
-
 def recorded_episodes(
     families: Sequence[Family], shape: Shape, rng: np.random.Generator
 ) -> Episodes:
@@ -145,30 +134,31 @@ def _fitting(families: Sequence[Family], shape: Shape) -> Shape:
 
 def _varied_draft(
     families: Sequence[Family], index: int, shape: Shape, rng: np.random.Generator
-) -> _Draft:
+) -> Draft:
     family = families[index]
     order = rng.permutation(len(family.tasks))
     target, others = family.tasks[order[0]], [family.tasks[i] for i in order[1:]]
-    box = _narrowed(family, target, shape.trials + shape.queries, rng)
-    points, values = _inside(target, box)
+    box = narrowed(family.space, target.points, POOL * (shape.trials + shape.queries), rng)
+    within = slice(None) if box is None else inside(target.points, box)
+    points, values = moved(target.points[within], box), target.values[within]
     rows = _present_rows(values, shape, rng)
     past = [_past_trials(record, shape.past_trials, rng) for record in others[: shape.past_tasks]]
     while len(past) < shape.past_tasks:
         past.append(_unrelated(families, len(family.space), shape.past_trials, rng))
     past = _misled(past, families, len(family.space), shape.past_trials, rng)
     width = len(family.space)
-    draft = _Draft(
+    draft = Draft(
         family.description,
         points[rows],
         values[rows],
         values,
-        np.stack([_moved(p, box) for p, _ in past]) if past else np.empty((0, 1, width)),
+        np.stack([moved(p, box) for p, _ in past]) if past else np.empty((0, 1, width)),
         np.stack([v for _, v in past]) if past else np.empty((0, 1)),
         np.ones((len(past), width), bool),
     )
-    draft.description = _narrow_facts(family.description, box)
-    _vary_values(draft, rng)
-    _vary_space(draft, rng)
+    draft.description = narrow_facts(family.description, box)
+    vary_values(draft, rng)
+    vary_space(draft, rng)
     return draft
 
 
@@ -242,115 +232,10 @@ def _unrelated(
     return points[:, columns], values
 
 
-# ---- variations ----------------------------------------------------------------------------
-
-Box = tuple[Array, Array]
-
-
-def _narrowed(family: Family, target: Record, wanted: int, rng: np.random.Generator) -> Box | None:
-    """Bounds inside the recorded ones, in which enough of the target's trials lie."""
-    numerical = np.flatnonzero(~np.asarray(family.space.is_categorical, bool))
-    if rng.random() > 0.25 or not len(numerical):
-        return None
-    low, high = np.zeros(len(family.space)), np.ones(len(family.space))
-    for column in rng.choice(numerical, min(2, len(numerical)), replace=False):
-        width = rng.uniform(0.4, 1.0)
-        low[column] = rng.uniform(0.0, 1.0 - width)
-        high[column] = low[column] + width
-    return (low, high) if len(_inside(target, (low, high))[1]) >= POOL * wanted else None
-
-
-def _moved(points: Array, box: Box | None) -> Array:
-    if box is None:
-        return points
-    low, high = box
-    return np.clip((points - low) / (high - low), -OUTSIDE, 1.0 + OUTSIDE)
-
-
-def _inside(record: Record, box: Box | None) -> tuple[Array, Array]:
-    """The trials within the bounds, placed in them."""
-    if box is None:
-        return record.points, record.values
-    moved = _moved(record.points, box)
-    outside = (np.abs(moved - 0.5) > 0.5).any(axis=1)
-    return moved[~outside], record.values[~outside]
-
-
-def _narrow_facts(description: Description, box: Box | None) -> Description:
-    if box is None:
-        return description
-    facts = description.facts.clone()
-    low, high = (torch.from_numpy(side).float() for side in box)
-    start, end = facts[:, 4].clone(), facts[:, 5].clone()
-    facts[:, 4], facts[:, 5] = start + (end - start) * low, start + (end - start) * high
-    return replace(description, facts=facts)
-
-
-def _vary_values(draft: _Draft, rng: np.random.Generator) -> None:
-    """The same bend for all tasks, and noise."""
-    if rng.random() < 0.25:
-        power = rng.uniform(0.6, 1.8)
-        reference = draft.everything
-        draft.values = _bent(draft.values, reference, power)
-        draft.everything = _bent(reference, reference, power)
-        draft.past_values = np.array([_bent(v, v, power) for v in draft.past_values]).reshape(
-            draft.past_values.shape
-        )
-    if rng.random() < 0.3:
-        noise = 10 ** rng.uniform(-2.5, -0.5)
-        unit = float(np.std(draft.everything))
-        draft.values = draft.values + noise * unit * rng.standard_normal(draft.values.shape)
-        units = draft.past_values.std(axis=-1, keepdims=True)
-        draft.past_values = draft.past_values + noise * units * rng.standard_normal(
-            draft.past_values.shape
-        )
-
-
-def _bent(values: Array, reference: Array, power: float) -> Array:
-    """Distances from the reference's best to a power: its order stays."""
-    best, worst = reference.max(), reference.min()
-    share = np.maximum(best - values, 0.0) / max(best - worst, 1e-12)
-    return -(share**power)
-
-
-def _vary_space(draft: _Draft, rng: np.random.Generator) -> None:
-    """Names forgotten and axes turned; hyperparameters left out, or unknown to the past."""
-    description, d = draft.description, draft.points.shape[1]
-    if rng.random() < 0.4:
-        numerical = (description.choices == 0).numpy()
-        for column in np.flatnonzero(numerical & (rng.random(d) < 0.4)):
-            draft.points[:, column] = 1.0 - draft.points[:, column]
-            draft.past_points[..., column] = 1.0 - draft.past_points[..., column]
-        description = _anonymous(description, rng)
-    if rng.random() < 0.15 and draft.known.size:
-        draft.known[:, rng.integers(d)] = False
-        draft.past_points[np.broadcast_to(~draft.known[:, None], draft.past_points.shape)] = np.nan
-    if rng.random() < 0.25 and d > 2:
-        kept = torch.from_numpy(np.sort(rng.permutation(d)[rng.integers(1, 1 + d // 3) :]))
-        description = description.permuted(kept)
-        draft.points = draft.points[:, kept.numpy()]
-        draft.past_points = draft.past_points[..., kept.numpy()]
-        draft.known = draft.known[:, kept.numpy()]
-    draft.description = description
-
-
-def _anonymous(description: Description, rng: np.random.Generator) -> Description:
-    """Nothing of the names is left; nor of the choices' names."""
-    signs = rng.choice([-1.0, 1.0], (*description.identities.shape[:-1], IDENTITY_SIGNS))
-    codes = rng.choice([-1.0, 1.0], (*description.choice_codes.shape[:-1], CHOICE_SIGNS))
-    chosen = (description.choice_codes != 0).numpy()
-    return replace(
-        description,
-        roles=torch.zeros_like(description.roles),
-        identities=torch.from_numpy(signs).float(),
-        choice_codes=torch.from_numpy(codes * chosen).float(),
-    )
-
-
 # ---- batches -------------------------------------------------------------------------------
 
 
-def _together(drafts: Sequence[_Draft], trials: int) -> Episodes:
+def _together(drafts: Sequence[Draft], trials: int) -> Episodes:
     width = max(draft.points.shape[-1] for draft in drafts)
     everything = [own_scale(torch.from_numpy(draft.everything)) for draft in drafts]
     known = torch.stack([_widened(torch.from_numpy(d.known), width, True) for d in drafts])
@@ -373,24 +258,3 @@ def _stacked(arrays: Sequence[Array], width: int) -> Tensor:
 
 def _widened(tensor: Tensor, width: int, value: float | bool) -> Tensor:
     return torch.nn.functional.pad(tensor, (0, width - tensor.shape[-1]), value=value)
-
-
-def stack(descriptions: Sequence[Description]) -> Description:
-    """Descriptions of several spaces as one batch, the smaller ones filled up."""
-    d = max(description.roles.shape[0] for description in descriptions)
-    k = max(description.choice_codes.shape[-2] for description in descriptions)
-
-    def filled(tensor: Tensor, rows: int, dims: int) -> Tensor:
-        # From the last dimension on: signs, choices if any, hyperparameters.
-        missing = rows - tensor.shape[0]
-        if dims == 1:
-            return torch.nn.functional.pad(tensor, (0, missing))
-        if dims == 2:
-            return torch.nn.functional.pad(tensor, (0, 0, 0, missing))
-        return torch.nn.functional.pad(tensor, (0, 0, 0, k - tensor.shape[1], 0, missing))
-
-    batched = {
-        name: torch.stack([filled(vars(x)[name], d, vars(x)[name].ndim) for x in descriptions])
-        for name in vars(descriptions[0])
-    }
-    return Description(**batched)

@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
-from metahpo.surrogate.neural import Architecture, NeuralProcess, save_weights
+from metahpo.surrogate.neural import Architecture, NeuralProcess
+from metahpo.surrogate.pretrained import save_weights
 from metahpo.train import TrainingError
 from metahpo.train.episodes import Batch, Episodes, draw_shape, standardised
 from metahpo.train.files import (
