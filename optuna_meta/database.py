@@ -24,7 +24,8 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from metahpo.archive import SourceError
-from metahpo.space import SpaceError, parse_distribution
+from metahpo.distributions import parse_distribution
+from metahpo.space import SpaceError
 
 # Rows fetched at a time.
 _BATCH = 10_000

@@ -24,8 +24,6 @@ from optuna.distributions import (
 )
 
 from metahpo.archive import (
-    FORMAT_VERSION,
-    METADATA_KEY,
     Archive,
     ArchiveError,
     ArchiveWarning,
@@ -33,6 +31,7 @@ from metahpo.archive import (
 )
 from metahpo.space import Condition, Space
 from metahpo.task import Task, Trial, TrialState
+from metahpo.task_table import FORMAT_VERSION, METADATA_KEY
 
 CHOICES = (None, True, 1, 2.5, "a")
 SPACE = Space(

@@ -16,13 +16,13 @@ from optuna.distributions import (
     distribution_to_json,
 )
 
+from metahpo.conditions import infer_conditions
+from metahpo.distributions import parse_distribution
 from metahpo.space import (
     ONE_HOT_SCALE,
     Condition,
     Space,
     SpaceError,
-    infer_conditions,
-    parse_distribution,
 )
 
 # The time a case takes says nothing on a busy machine.

@@ -17,67 +17,35 @@ Notation: a row is a trial; a record is a file's task with the time at which it 
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
 import os
 import posixpath
 import re
-import time
 import uuid
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import fsspec
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from metahpo.space import Condition, Space
-from metahpo.task import Task, Trial, TrialState
+from metahpo.task import Task
+from metahpo.task_table import DIGITS, ArchiveError, Record, digest, read, to_table
 
-FORMAT_VERSION = 1
-# The key in a file's schema metadata under which everything but the trials stands, as JSON.
-METADATA_KEY = b"metahpo"
-SUFFIX = ".parquet"
-
-SCHEMA = pa.schema(
-    {
-        "task": pa.dictionary(pa.int32(), pa.string()),
-        "number": pa.int64(),
-        "state": pa.dictionary(pa.int32(), pa.string()),
-        "value": pa.float64(),
-        "configuration": pa.string(),
-        "cost": pa.float64(),
-        "started": pa.float64(),
-        "finished": pa.float64(),
-        "curve_steps": pa.list_(pa.float64()),
-        "curve_values": pa.list_(pa.float64()),
-    }
-)
-
-# A task's name is in the metadata as well, and its rows are in the order of their numbers.
-_READ_COLUMNS = [name for name in SCHEMA.names if name not in ("task", "number")]
 # Reads under way at a time: object stores take tens of milliseconds a file.
 _READERS = 8
 # Files held in memory at a time, as read.
 _BATCH = 64
-_DIGITS = 12
-_OUR_FILE_NAME = re.compile(rf"(?P<identity>.*-[0-9a-f]{{{_DIGITS}}})-[0-9a-f]{{{_DIGITS}}}")
-
-_STATES = {state.value: state for state in TrialState}
+SUFFIX = ".parquet"
+_OUR_FILE_NAME = re.compile(rf"(?P<identity>.*-[0-9a-f]{{{DIGITS}}})-[0-9a-f]{{{DIGITS}}}")
 
 _Key: TypeAlias = tuple[str, float | None]
-
-
-class ArchiveError(ValueError):
-    """An archive that cannot be read, or a task that cannot be written; says which and why."""
 
 
 class SourceError(ValueError):
@@ -108,12 +76,6 @@ class Outcome(StrEnum):
     ADDED = "added"
     REPLACED = "replaced"
     UNCHANGED = "unchanged"
-
-
-@dataclass(frozen=True, slots=True)
-class _Record:
-    task: Task
-    written: float
 
 
 class Archive:
@@ -176,7 +138,8 @@ class Archive:
         return Counter(self._add(task, listed) for task in tasks)
 
     def _add(self, task: Task, listed: dict[str, set[str]]) -> Outcome:
-        table, identity, content = _to_table(task)
+        table, content = to_table(task)
+        identity = _file_identity(task)
         path = posixpath.join(self._root, f"{identity}-{content}{SUFFIX}")
         others = listed.get(identity, set())
         if others == {path}:
@@ -235,7 +198,7 @@ class Archive:
         Raises:
             ArchiveError: Where there is no archive.
         """
-        latest: dict[_Key, _Record] = {}
+        latest: dict[_Key, Record] = {}
         # The order of the paths settles what was written in the same instant.
         for record in self._records():
             key = (record.task.name, record.task.created)
@@ -275,9 +238,9 @@ class Archive:
         """The number of tasks by the names of the files alone; broken ones are counted."""
         return len({_identity(path) for path in self._existing_paths()})
 
-    def _records(self) -> list[_Record]:
+    def _records(self) -> list[Record]:
         """The readable files' records, in the order of their paths."""
-        records: dict[str, _Record] = {}
+        records: dict[str, Record] = {}
         seen: set[str] = set()
         while waiting := [path for path in self._existing_paths() if path not in seen]:
             seen.update(waiting)
@@ -340,11 +303,7 @@ def _identity(path: str) -> str:
 
 def _file_identity(task: Task) -> str:
     readable = re.sub(r"[^A-Za-z0-9._-]+", "-", task.name)[:60].strip("-._") or "task"
-    return f"{readable}-{_digest([task.name, task.created])}"
-
-
-def _digest(data: Any) -> str:
-    return hashlib.sha256(json.dumps(data).encode()).hexdigest()[:_DIGITS]
+    return f"{readable}-{digest([task.name, task.created])}"
 
 
 def _with_unique_names(tasks: Iterable[Task]) -> list[Task]:
@@ -362,175 +321,15 @@ def _with_unique_names(tasks: Iterable[Task]) -> list[Task]:
     return list(named.values())
 
 
-# ---- task -> table -------------------------------------------------------------------------
+# ---- files ---------------------------------------------------------------------------------
 
 
-def _to_table(task: Task) -> tuple[pa.Table, str, str]:
-    """A task as a table, with the digests of its identity and its content."""
-    try:
-        description = _description(task)
-        columns = _columns(task)
-        content = _digest([description, columns])
-        description["written"] = time.time()
-        metadata = {METADATA_KEY: json.dumps(description)}
-    except (TypeError, ValueError) as error:
-        raise ArchiveError(f"task {task.name!r} cannot be archived: {error}") from error
-    table = pa.table(columns, schema=SCHEMA.with_metadata(metadata))
-    return table, _file_identity(task), content
-
-
-def _description(task: Task) -> dict[str, Any]:
-    return {
-        "version": FORMAT_VERSION,
-        "name": task.name,
-        "space": task.space.to_json(),
-        "conditions": {
-            name: {
-                "parent": condition.parent,
-                "choices": list(condition.choices),
-                "at_least": condition.at_least,
-            }
-            for name, condition in task.space.conditions.items()
-        },
-        "metafeatures": {name: float(value) for name, value in task.metafeatures.items()},
-        "created": task.created,
-        "source": task.source,
-    }
-
-
-def _columns(task: Task) -> dict[str, list[Any]]:
-    trials = task.trials
-    return {
-        "task": [task.name] * len(trials),
-        "number": list(range(len(trials))),
-        "state": [str(trial.state) for trial in trials],
-        "value": [_number(trial.value) for trial in trials],
-        "configuration": [json.dumps(_plain(trial.configuration)) for trial in trials],
-        "cost": [_number(trial.cost) for trial in trials],
-        "started": [_number(trial.started) for trial in trials],
-        "finished": [_number(trial.finished) for trial in trials],
-        "curve_steps": [[float(step) for step, _ in trial.curve] for trial in trials],
-        "curve_values": [[float(value) for _, value in trial.curve] for trial in trials],
-    }
-
-
-def _number(value: float | None) -> float | None:
-    return None if value is None else float(value)
-
-
-def _plain(configuration: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration whose values JSON gives back as they were.
-
-    Raises:
-        TypeError: For a value that is none of None, bool, int, float, str and NumPy's own.
-    """
-    return {name: _plain_value(name, value) for name, value in configuration.items()}
-
-
-def _plain_value(name: str, value: Any) -> bool | int | float | str | None:
-    if isinstance(value, np.generic):
-        value = value.item()
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    raise TypeError(
-        f"hyperparameter {name!r}: a value must be None, bool, int, float or str, got {value!r}"
-    )
-
-
-# ---- table -> task -------------------------------------------------------------------------
-
-
-def _read_or_warn(path: str, content: bytes | OSError) -> _Record | None:
+def _read_or_warn(path: str, content: bytes | OSError) -> Record | None:
     try:
         if isinstance(content, OSError):
             raise content
-        return _read(content)
+        return read(content)
     except (OSError, ValueError, pa.ArrowException) as error:
         # Called by _records, called by tasks, called by the user.
         warnings.warn(f"skipped {path}: {error}", ArchiveWarning, stacklevel=4)
         return None
-
-
-def _read(content: bytes) -> _Record:
-    """The record in a file.
-
-    Raises:
-        ValueError: For a file that is no task, or a task of a newer format.
-        pa.ArrowException: For a file that is broken or not Parquet.
-    """
-    file = pq.ParquetFile(pa.BufferReader(content))
-    metadata = (file.schema_arrow.metadata or {}).get(METADATA_KEY)
-    if metadata is None:
-        raise ValueError("it is not a task that metahpo archived")
-    try:
-        return _to_record(json.loads(metadata), file)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"it is damaged: {error!r}") from error
-
-
-def _to_record(description: dict[str, Any], file: pq.ParquetFile) -> _Record:
-    if description["version"] > FORMAT_VERSION:
-        raise ValueError(
-            f"its format version is {description['version']}, "
-            f"and this version of metahpo reads up to {FORMAT_VERSION}"
-        )
-    if not file.schema_arrow.equals(SCHEMA):
-        raise ValueError(f"its columns must be {SCHEMA}, got {file.schema_arrow}")
-    rows = file.read(columns=_READ_COLUMNS, use_threads=False)
-    created = description["created"]
-    task = Task(
-        name=str(description["name"]),
-        space=_space(description),
-        trials=tuple(_trials(rows)),
-        metafeatures={str(k): float(v) for k, v in description["metafeatures"].items()},
-        created=None if created is None else float(created),
-        source=str(description["source"]),
-    )
-    return _Record(task, float(description["written"]))
-
-
-def _space(description: dict[str, Any]) -> Space:
-    conditions = {
-        str(name): Condition(
-            parent=condition["parent"],
-            choices=tuple(condition["choices"]),
-            at_least=condition["at_least"],
-        )
-        for name, condition in description["conditions"].items()
-    }
-    return Space.from_json(description["space"]).with_conditions(conditions)
-
-
-def _trials(rows: pa.Table) -> Iterator[Trial]:
-    """The trials of a table.
-
-    Raises:
-        ValueError, KeyError, TypeError: For rows that are no trials.
-    """
-    columns = {
-        name: rows.column(name).to_pylist() for name in rows.column_names if name != "state"
-    }
-    # All texts in one: faster, and equal names become one object instead of one a trial.
-    configurations = json.loads(f"[{','.join(columns['configuration'])}]")
-    if len(configurations) != len(rows) or not all(isinstance(c, dict) for c in configurations):
-        raise ValueError("each row's configuration must be one JSON object")
-    return map(
-        Trial,
-        configurations,
-        columns["value"],
-        _states(rows.column("state").combine_chunks()),
-        map(_curve, columns["curve_steps"], columns["curve_values"]),
-        columns["cost"],
-        columns["started"],
-        columns["finished"],
-    )
-
-
-def _states(column: pa.DictionaryArray) -> list[TrialState]:
-    # Looking up each of the few distinct texts once: Arrow's own way is ten times slower.
-    states = [_STATES[text] for text in column.dictionary.to_pylist()]
-    return [states[index] for index in column.indices.to_pylist()]
-
-
-def _curve(steps: list[float], values: list[float]) -> tuple[tuple[float, float], ...]:
-    return tuple(zip(steps, values, strict=True)) if steps or values else ()

@@ -14,9 +14,10 @@ import numpy as np
 
 from metahpo.alignment import AlignedTask, align
 from metahpo.cache import Cache
+from metahpo.conditions import infer_conditions
 from metahpo.portfolio import candidate_scores, greedy_portfolio
 from metahpo.similarity import learned_relevance, metafeature_weights, relevance
-from metahpo.space import Array, Condition, Configuration, Space, infer_conditions
+from metahpo.space import Array, Condition, Configuration, Space
 from metahpo.surrogate import PastModels
 from metahpo.task import Task
 

@@ -17,13 +17,10 @@ Notation, used in all numerical files of the package:
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
-from functools import cached_property, lru_cache
-from numbers import Real
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -35,20 +32,27 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
     distribution_to_json,
-    json_to_distribution,
+)
+
+from metahpo.distributions import (
+    MISSING,
+    Array,
+    SpaceError,
+    decode_column,
+    encode_column,
+    is_number,
+    level_indices,
+    levels_of,
+    parse_distribution,
+    positions_of_levels,
 )
 
 Configuration: TypeAlias = Mapping[str, Any]
-Array: TypeAlias = NDArray[np.float64]
 
 # Where an inactive hyperparameter is put: halfway, so that no end of its range is preferred.
 INACTIVE_POSITION = 0.5
 # Two choices of a categorical one-hot lie sqrt(2) apart; scaled, they lie one range apart.
 ONE_HOT_SCALE = 1.0 / math.sqrt(2.0)
-
-
-class SpaceError(ValueError):
-    """A search space or a configuration that breaks a rule; the message states both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,7 @@ class Condition:
     def admits(self, value: Any) -> bool:
         """Whether the parent's ``value`` makes the hyperparameter active."""
         if self.at_least is not None:
-            return _is_number(value) and value >= self.at_least
+            return is_number(value) and value >= self.at_least
         return value in self.choices
 
 
@@ -128,7 +132,7 @@ class Space:
     @cached_property
     def levels(self) -> tuple[int, ...]:
         """The number of values each hyperparameter can take; 0 for a continuous one."""
-        return tuple(_levels(distribution) for distribution in self.distributions.values())
+        return tuple(levels_of(distribution) for distribution in self.distributions.values())
 
     @cached_property
     def is_categorical(self) -> tuple[bool, ...]:
@@ -154,11 +158,8 @@ class Space:
         """
         points = np.empty((len(configurations), len(self)))
         for column, (name, distribution) in enumerate(self.distributions.items()):
-            values = [configuration.get(name, _MISSING) for configuration in configurations]
-            if isinstance(distribution, CategoricalDistribution):
-                points[:, column] = _encode_choices(values, distribution)
-            else:
-                points[:, column] = _encode_numbers(_as_numbers(values), distribution)
+            values = [configuration.get(name, MISSING) for configuration in configurations]
+            points[:, column] = encode_column(values, distribution)
         return points
 
     def decode(self, points: Array) -> list[dict[str, Any]]:
@@ -174,7 +175,7 @@ class Space:
         configurations: list[dict[str, Any]] = [{} for _ in range(len(points))]
         for column, (name, distribution) in enumerate(self.distributions.items()):
             active = ~np.isnan(points[:, column])
-            values = _decode_column(np.clip(points[active, column], 0.0, 1.0), distribution)
+            values = decode_column(np.clip(points[active, column], 0.0, 1.0), distribution)
             for row, value in zip(np.flatnonzero(active), values, strict=True):
                 configurations[row][name] = value
         return configurations
@@ -193,13 +194,13 @@ class Space:
             if levels:
                 active = ~np.isnan(snapped[:, column])
                 distribution = self._distribution(column)
-                indices = _level_indices(snapped[active, column], distribution)
-                snapped[active, column] = _positions_of_levels(indices, distribution)
+                indices = level_indices(snapped[active, column], distribution)
+                snapped[active, column] = positions_of_levels(indices, distribution)
         return snapped
 
     def level_positions(self, column: int) -> Array:
         """Positions in [0, 1] of all values of a hyperparameter that has levels, ascending."""
-        return _positions_of_levels(np.arange(self.levels[column]), self._distribution(column))
+        return positions_of_levels(np.arange(self.levels[column]), self._distribution(column))
 
     # ---- points -> features ----------------------------------------------------------------
 
@@ -282,7 +283,7 @@ class Space:
         """n: whether each position of the parent (NaN: inactive) is admitted."""
         distribution = self.distributions[condition.parent]
         active = np.flatnonzero(~np.isnan(parent))
-        values = _decode_column(np.clip(parent[active], 0.0, 1.0), distribution)
+        values = decode_column(np.clip(parent[active], 0.0, 1.0), distribution)
         admitted = np.zeros(len(parent), dtype=bool)
         admitted[active] = [condition.admits(value) for value in values]
         return admitted
@@ -322,257 +323,6 @@ class Space:
         if isinstance(distribution, CategoricalDistribution):
             return len(distribution.choices)
         return 0
-
-
-def infer_conditions(
-    spaces: Iterable[Space], observed: Iterable[Sequence[Configuration]]
-) -> dict[str, Condition]:
-    """Conditions that explain which hyperparameters were absent from which configurations.
-
-    A define-by-run host never states its conditions, but its trials show them. For each
-    hyperparameter that some configurations lack, the first discrete hyperparameter whose value
-    decides exactly (in every configuration seen) is taken as its parent.
-
-    Args:
-        spaces: The space of each task. A hyperparameter that is not in a task's space at all
-            says nothing about conditions.
-        observed: The configurations of each task, in the same order.
-
-    Returns:
-        Conditions by hyperparameter; nothing for those that no single parent explains.
-    """
-    tasks = list(zip(spaces, observed, strict=True))
-    names = dict.fromkeys(name for space, _ in tasks for name in space)
-    parents = _discrete(space for space, _ in tasks)
-    conditions: dict[str, Condition] = {}
-    for name in names:
-        rows = [c for space, seen in tasks if name in space for c in seen]
-        if all(name in c for c in rows):
-            continue
-        found = (
-            _condition(name, parent, rows, categorical)
-            for parent, categorical in parents.items()
-            if parent != name
-        )
-        usable = (c for c in found if c is not None and not _cyclic(name, c, conditions))
-        if condition := next(usable, None):
-            conditions[name] = condition
-    return conditions
-
-
-def _cyclic(name: str, condition: Condition, known: Mapping[str, Condition]) -> bool:
-    parent: str | None = condition.parent
-    while parent is not None:
-        if parent == name:
-            return True
-        parent = known[parent].parent if parent in known else None
-    return False
-
-
-def _discrete(spaces: Iterable[Space]) -> dict[str, bool]:
-    """The hyperparameters with levels, and whether each is categorical."""
-    return {
-        name: isinstance(distribution, CategoricalDistribution)
-        for space in spaces
-        for name, distribution in space.distributions.items()
-        if not isinstance(distribution, FloatDistribution)
-    }
-
-
-def _condition(
-    name: str, parent: str, rows: Sequence[Configuration], categorical: bool
-) -> Condition | None:
-    """The condition on ``parent`` that explains where ``name`` is present, if there is one."""
-    if any(name in row and parent not in row for row in rows):
-        return None
-    decided = [(row[parent], name in row) for row in rows if parent in row]
-    if not all(isinstance(value, Hashable) for value, _ in decided):
-        return None
-    present = {value for value, has in decided if has}
-    absent = {value for value, has in decided if not has}
-    if not present or not absent or present & absent:
-        return None
-    if all(_is_number(value) for value in present | absent) and max(absent) < min(present):
-        return Condition(parent, at_least=min(present))
-    return Condition(parent, choices=tuple(sorted(present, key=repr))) if categorical else None
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
-# ---- distributions -------------------------------------------------------------------------
-
-# How Optuna before 3.0 wrote distributions; its own reader of them warns of its removal.
-_FORMER_DISTRIBUTIONS = {
-    "UniformDistribution": lambda a: FloatDistribution(a["low"], a["high"]),
-    "LogUniformDistribution": lambda a: FloatDistribution(a["low"], a["high"], log=True),
-    "DiscreteUniformDistribution": lambda a: FloatDistribution(a["low"], a["high"], step=a["q"]),
-    "IntUniformDistribution": lambda a: IntDistribution(a["low"], a["high"], step=a["step"]),
-    "IntLogUniformDistribution": lambda a: IntDistribution(a["low"], a["high"], log=True),
-}
-
-
-@lru_cache(maxsize=4096)
-def parse_distribution(text: str) -> BaseDistribution:
-    """The distribution that Optuna's JSON text describes, in the classes of today.
-
-    Equal texts give the same object: histories repeat a few distributions many times.
-
-    Args:
-        text: What ``optuna.distributions.distribution_to_json`` wrote, in any version.
-
-    Raises:
-        SpaceError: For a text that is no distribution.
-    """
-    try:
-        record = json.loads(text)
-        former = _FORMER_DISTRIBUTIONS.get(record.get("name"))
-        return former(record["attributes"]) if former else json_to_distribution(text)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SpaceError(f"not the JSON text of a distribution: {text!r} ({error!r})") from error
-
-
-# ---- one column ----------------------------------------------------------------------------
-
-_MISSING = object()
-
-
-def _levels(distribution: BaseDistribution) -> int:
-    if isinstance(distribution, CategoricalDistribution):
-        return len(distribution.choices)
-    if isinstance(distribution, IntDistribution):
-        return (distribution.high - distribution.low) // distribution.step + 1
-    assert isinstance(distribution, FloatDistribution)
-    if distribution.step is not None:
-        return round((distribution.high - distribution.low) / distribution.step) + 1
-    return 1 if distribution.single() else 0
-
-
-def _as_numbers(values: list[Any]) -> Array:
-    """n, NaN for what is no number."""
-    return np.array([_as_number(value) for value in values], float)
-
-
-def _as_number(value: Any) -> float:
-    # Most values are floats, and a look at the exact class is the cheapest test there is.
-    if value.__class__ is float:
-        return value
-    if not isinstance(value, Real):
-        return math.nan
-    try:
-        return float(value)
-    except OverflowError:
-        return math.nan
-
-
-def _scale(distribution: FloatDistribution | IntDistribution) -> tuple[float, float, bool]:
-    """The natural-scale numbers that lie at 0 and at 1, and whether the scale is logarithmic.
-
-    A hyperparameter with steps gets half a step more at either end, so that all its values
-    own equal shares of the unit interval.
-    """
-    if isinstance(distribution, IntDistribution) or distribution.step is not None:
-        half = (distribution.step or 1) / 2
-        low, high = distribution.low - half, distribution.high + half
-    else:
-        low, high = distribution.low, distribution.high
-    return low, high, distribution.log
-
-
-def _encode_numbers(values: Array, distribution: BaseDistribution) -> Array:
-    assert isinstance(distribution, FloatDistribution | IntDistribution)
-    low, high, log = _scale(distribution)
-    if log:
-        positive = np.where(values > 0, values, math.nan)
-        values, low, high = np.log(positive), math.log(low), math.log(high)
-    # An infinite value has no place either.
-    values = np.where(np.isfinite(values), values, math.nan)
-    if high == low:
-        return np.where(np.isnan(values), math.nan, INACTIVE_POSITION)
-    return (values - low) / (high - low)
-
-
-def _encode_choices(values: list[Any], distribution: CategoricalDistribution) -> Array:
-    count = len(distribution.choices)
-    # By class as well: True is not 1, where both are choices.
-    index: dict[Hashable, float] = {
-        _choice_key(choice): i for i, choice in reversed([*enumerate(distribution.choices)])
-    }
-
-    def position(value: Any) -> float:
-        if value is _MISSING:
-            return math.nan
-        key = _choice_key(value)
-        if key not in index:
-            try:
-                index[key] = distribution.to_internal_repr(value)
-            except ValueError:
-                index[key] = math.nan
-        return (index[key] + 0.5) / count
-
-    return np.array([position(value) for value in values], float)
-
-
-def _choice_key(value: Any) -> Hashable:
-    return (type(value), value if isinstance(value, Hashable) else repr(value))
-
-
-def _decode_column(positions: Array, distribution: BaseDistribution) -> list[Any]:
-    """The values at positions in [0, 1] without NaN."""
-    if isinstance(distribution, CategoricalDistribution):
-        return [distribution.choices[i] for i in _level_indices(positions, distribution)]
-    assert isinstance(distribution, FloatDistribution | IntDistribution)
-    if isinstance(distribution, IntDistribution):
-        last = _levels(distribution) - 1
-        # In Python's integers, which are exact where those of floats are not.
-        steps = [min(int(i), last) for i in _level_indices(positions, distribution)]
-        return [distribution.low + step * distribution.step for step in steps]
-    if distribution.step is not None:
-        # 0.1 + 2 * 0.1 leaves 0.30000000000000004 where 0.3 is meant.
-        decimals = max(_decimals(distribution.step), _decimals(distribution.low))
-        indices = _level_indices(positions, distribution)
-        values = [round(v, decimals) for v in _values_of_levels(indices, distribution).tolist()]
-    else:
-        values = _natural(positions, distribution).tolist()
-    return [min(max(value, distribution.low), distribution.high) for value in values]
-
-
-def _natural(positions: Array, distribution: FloatDistribution | IntDistribution) -> Array:
-    """Positions on the natural scale, not yet rounded to levels."""
-    low, high, log = _scale(distribution)
-    if log:
-        return np.exp(math.log(low) + positions * (math.log(high) - math.log(low)))
-    return low + positions * (high - low)
-
-
-def _level_indices(positions: Array, distribution: BaseDistribution) -> Array:
-    """Whole numbers from 0: the level on whose share of the unit interval each position lies."""
-    last = _levels(distribution) - 1
-    if isinstance(distribution, CategoricalDistribution):
-        return np.clip(np.floor(positions * (last + 1)), 0, last).astype(int)
-    assert isinstance(distribution, FloatDistribution | IntDistribution)
-    steps = (_natural(positions, distribution) - distribution.low) / (distribution.step or 1)
-    return np.clip(np.rint(steps), 0, last)
-
-
-def _values_of_levels(
-    indices: NDArray[Any], distribution: FloatDistribution | IntDistribution
-) -> Array:
-    return distribution.low + np.asarray(indices, float) * (distribution.step or 1)
-
-
-def _positions_of_levels(indices: NDArray[Any], distribution: BaseDistribution) -> Array:
-    if isinstance(distribution, CategoricalDistribution):
-        return (indices + 0.5) / len(distribution.choices)
-    assert isinstance(distribution, FloatDistribution | IntDistribution)
-    return _encode_numbers(_values_of_levels(indices, distribution), distribution)
-
-
-def _decimals(number: float) -> int:
-    """Digits after the point in the shortest text of a number."""
-    exponent = Decimal(str(number)).as_tuple().exponent
-    return max(0, -exponent) if isinstance(exponent, int) else 0
 
 
 def _one_hot(positions: Array, choices: int) -> Array:

@@ -1,0 +1,223 @@
+"""One hyperparameter: its distribution, and its values as positions in [0, 1].
+
+A position is where a value lies between the bounds, on the distribution's own scale; NaN where
+there is none. Levels are the values of a discrete distribution, choices those of a categorical
+one; each has an equal part of [0, 1], and its position is the middle of that.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Hashable
+from decimal import Decimal
+from functools import lru_cache
+from numbers import Real
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    json_to_distribution,
+)
+
+Array: TypeAlias = NDArray[np.float64]
+
+
+class SpaceError(ValueError):
+    """A search space or a configuration that breaks a rule; the message states both."""
+
+
+# How Optuna before 3.0 wrote distributions; its own reader of them warns of its removal.
+_FORMER_DISTRIBUTIONS = {
+    "UniformDistribution": lambda a: FloatDistribution(a["low"], a["high"]),
+    "LogUniformDistribution": lambda a: FloatDistribution(a["low"], a["high"], log=True),
+    "DiscreteUniformDistribution": lambda a: FloatDistribution(a["low"], a["high"], step=a["q"]),
+    "IntUniformDistribution": lambda a: IntDistribution(a["low"], a["high"], step=a["step"]),
+    "IntLogUniformDistribution": lambda a: IntDistribution(a["low"], a["high"], log=True),
+}
+
+
+@lru_cache(maxsize=4096)
+def parse_distribution(text: str) -> BaseDistribution:
+    """The distribution that Optuna's JSON text describes, in the classes of today.
+
+    Equal texts give the same object: histories repeat a few distributions many times.
+
+    Args:
+        text: What ``optuna.distributions.distribution_to_json`` wrote, in any version.
+
+    Raises:
+        SpaceError: For a text that is no distribution.
+    """
+    try:
+        record = json.loads(text)
+        former = _FORMER_DISTRIBUTIONS.get(record.get("name"))
+        return former(record["attributes"]) if former else json_to_distribution(text)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SpaceError(f"not the JSON text of a distribution: {text!r} ({error!r})") from error
+
+
+# ---- positions -----------------------------------------------------------------------------
+
+# Stands for a value that a configuration does not have.
+MISSING = object()
+
+
+def levels_of(distribution: BaseDistribution) -> int:
+    """The number of values; 0 for a continuous distribution."""
+    if isinstance(distribution, CategoricalDistribution):
+        return len(distribution.choices)
+    if isinstance(distribution, IntDistribution):
+        return (distribution.high - distribution.low) // distribution.step + 1
+    assert isinstance(distribution, FloatDistribution)
+    if distribution.step is not None:
+        return round((distribution.high - distribution.low) / distribution.step) + 1
+    return 1 if distribution.single() else 0
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number in the sense of the field: True and False are none."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def encode_column(values: list[Any], distribution: BaseDistribution) -> Array:
+    """Positions of values, ``MISSING`` among them; NaN for what has no place.
+
+    A value beyond the bounds lies outside [0, 1].
+    """
+    if isinstance(distribution, CategoricalDistribution):
+        return _encode_choices(values, distribution)
+    return _encode_numbers(_as_numbers(values), distribution)
+
+
+def _as_numbers(values: list[Any]) -> Array:
+    """n, NaN for what is no number."""
+    return np.array([_as_number(value) for value in values], float)
+
+
+def _as_number(value: Any) -> float:
+    # Most values are floats, and a look at the exact class is the cheapest test there is.
+    if value.__class__ is float:
+        return value
+    if not isinstance(value, Real):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.nan
+
+
+def _scale(distribution: FloatDistribution | IntDistribution) -> tuple[float, float, bool]:
+    """The natural-scale numbers that lie at 0 and at 1, and whether the scale is logarithmic.
+
+    A hyperparameter with steps gets half a step more at either end, so that all its values
+    own equal shares of the unit interval.
+    """
+    if isinstance(distribution, IntDistribution) or distribution.step is not None:
+        half = (distribution.step or 1) / 2
+        low, high = distribution.low - half, distribution.high + half
+    else:
+        low, high = distribution.low, distribution.high
+    return low, high, distribution.log
+
+
+def _encode_numbers(values: Array, distribution: BaseDistribution) -> Array:
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    low, high, log = _scale(distribution)
+    if log:
+        positive = np.where(values > 0, values, math.nan)
+        values, low, high = np.log(positive), math.log(low), math.log(high)
+    # An infinite value has no place either.
+    values = np.where(np.isfinite(values), values, math.nan)
+    if high == low:
+        # A single value lies in the middle.
+        return np.where(np.isnan(values), math.nan, 0.5)
+    return (values - low) / (high - low)
+
+
+def _encode_choices(values: list[Any], distribution: CategoricalDistribution) -> Array:
+    count = len(distribution.choices)
+    # By class as well: True is not 1, where both are choices.
+    index: dict[Hashable, float] = {
+        _choice_key(choice): i for i, choice in reversed([*enumerate(distribution.choices)])
+    }
+
+    def position(value: Any) -> float:
+        if value is MISSING:
+            return math.nan
+        key = _choice_key(value)
+        if key not in index:
+            try:
+                index[key] = distribution.to_internal_repr(value)
+            except ValueError:
+                index[key] = math.nan
+        return (index[key] + 0.5) / count
+
+    return np.array([position(value) for value in values], float)
+
+
+def _choice_key(value: Any) -> Hashable:
+    return (type(value), value if isinstance(value, Hashable) else repr(value))
+
+
+def decode_column(positions: Array, distribution: BaseDistribution) -> list[Any]:
+    """The values at positions in [0, 1] without NaN."""
+    if isinstance(distribution, CategoricalDistribution):
+        return [distribution.choices[i] for i in level_indices(positions, distribution)]
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    if isinstance(distribution, IntDistribution):
+        last = levels_of(distribution) - 1
+        # In Python's integers, which are exact where those of floats are not.
+        steps = [min(int(i), last) for i in level_indices(positions, distribution)]
+        return [distribution.low + step * distribution.step for step in steps]
+    if distribution.step is not None:
+        # 0.1 + 2 * 0.1 leaves 0.30000000000000004 where 0.3 is meant.
+        decimals = max(_decimals(distribution.step), _decimals(distribution.low))
+        indices = level_indices(positions, distribution)
+        values = [round(v, decimals) for v in _values_of_levels(indices, distribution).tolist()]
+    else:
+        values = _natural(positions, distribution).tolist()
+    return [min(max(value, distribution.low), distribution.high) for value in values]
+
+
+def _natural(positions: Array, distribution: FloatDistribution | IntDistribution) -> Array:
+    """Positions on the natural scale, not yet rounded to levels."""
+    low, high, log = _scale(distribution)
+    if log:
+        return np.exp(math.log(low) + positions * (math.log(high) - math.log(low)))
+    return low + positions * (high - low)
+
+
+def level_indices(positions: Array, distribution: BaseDistribution) -> Array:
+    """Whole numbers from 0: the level on whose share of the unit interval each position lies."""
+    last = levels_of(distribution) - 1
+    if isinstance(distribution, CategoricalDistribution):
+        return np.clip(np.floor(positions * (last + 1)), 0, last).astype(int)
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    steps = (_natural(positions, distribution) - distribution.low) / (distribution.step or 1)
+    return np.clip(np.rint(steps), 0, last)
+
+
+def _values_of_levels(
+    indices: NDArray[Any], distribution: FloatDistribution | IntDistribution
+) -> Array:
+    return distribution.low + np.asarray(indices, float) * (distribution.step or 1)
+
+
+def positions_of_levels(indices: NDArray[Any], distribution: BaseDistribution) -> Array:
+    """The middles of levels."""
+    if isinstance(distribution, CategoricalDistribution):
+        return (indices + 0.5) / len(distribution.choices)
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    return _encode_numbers(_values_of_levels(indices, distribution), distribution)
+
+
+def _decimals(number: float) -> int:
+    """Digits after the point in the shortest text of a number."""
+    exponent = Decimal(str(number)).as_tuple().exponent
+    return max(0, -exponent) if isinstance(exponent, int) else 0
