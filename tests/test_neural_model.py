@@ -1,5 +1,7 @@
 """The neural process as a BoTorch model of one study."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -130,6 +132,11 @@ def test_past_tasks_are_read_once_and_their_padding_says_nothing() -> None:
 def test_any_number_of_trials_is_taken(trials: int, past: bool) -> None:
     answer = model(trials, past).posterior(features(3)[:, None])
     assert bool(answer.mean.isfinite().all())
+
+
+def test_a_network_that_reads_no_past_is_told_none() -> None:
+    blind = NeuralProcess(replace(SMALL, past=False))
+    assert encode_past(blind, TASKS, SPACE) is None
 
 
 def test_botorchs_log_ei_is_that_of_the_moments_and_leaves_the_network_alone() -> None:

@@ -355,6 +355,22 @@ def test_everything_that_is_told_matters() -> None:
         assert not close(before, changed.answer(model))
 
 
+def test_ablations_see_nothing_of_what_they_leave_out_and_the_rest_matters(
+    tmp_path: Path,
+) -> None:
+    study = Study()
+    told = study.description
+    other = Study()
+    other.description = replace(told, facts=told.facts.flip(-2), roles=told.roles.flip(-1))
+    for without in ("past", "descriptions"):
+        made = network(architecture=replace(TINY, **{without: False}))
+        save_weights(made, tmp_path / "weights.safetensors")
+        model = load_weights(tmp_path / "weights.safetensors")
+        usual = study.answer(model)
+        assert close(usual, study.answer(model, past=False)) == (without == "past")
+        assert close(usual, other.answer(model)) == (without == "descriptions")
+
+
 @pytest.mark.parametrize(("count", "trials", "past"), [(1, 0, 0), (24, 3, 2), (40, 500, 200)])
 def test_any_size_is_taken(count: int, trials: int, past: int) -> None:
     space = Space({f"x{i}": FloatDistribution(0.0, 1.0) for i in range(count)})

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import FloatDistribution
 from safetensors.torch import load_file
+from surrogate_tasks import BRIEF, SMALL, archive, bowl
 
-from metahpo import Archive, Task, Trial, cli
+from metahpo import Archive, cli
 from metahpo.archive import ArchiveError
-from metahpo.space import Condition, Space
+from metahpo.space import Space
 from metahpo.surrogate.neural import Architecture
 from metahpo.surrogate.pretrained import load_weights
 from metahpo.train import TrainingError
@@ -23,12 +24,15 @@ from metahpo.train.episodes import (
     biased_choice,
     draw_shape,
     standardised,
+    without_past,
 )
-from metahpo.train.files import CheckpointError
+from metahpo.train.files import CheckpointError, read_checkpoint, write_checkpoint
+from metahpo.train.loop import train_surrogate
 from metahpo.train.measure import (
     TRIALS,
     coverage,
     held_out,
+    log_densities,
     quality,
     rank_correlation,
     with_trials,
@@ -36,35 +40,8 @@ from metahpo.train.measure import (
 from metahpo.train.prior import synthetic_episodes
 from metahpo.train.prior_spaces import draw_spaces
 from metahpo.train.recorded import RecordError, read_families, recorded_episodes
-from metahpo.train.surrogate import Settings, SurrogateTraining, train_surrogate
-
-SMALL = Architecture(width=16, heads=2, layers=1, past_layers=1, latents=2, bars=12)
-BRIEF = Settings(steps=4, budget=150, log_every=2, validate_every=4, warmup=2)
-SPACE = Space(
-    {
-        "lr": FloatDistribution(1e-4, 1.0, log=True),
-        "optimizer": CategoricalDistribution(("sgd", "adam")),
-        "momentum": FloatDistribution(0.0, 1.0),
-        "layers": IntDistribution(1, 5),
-    },
-    {"momentum": Condition("optimizer", choices=("sgd",))},
-)
-
-
-def bowl(name: str, optimum: float, count: int = 300) -> Task:
-    """A task whose best learning rate lies at ``optimum`` of the unit interval."""
-    rng = np.random.default_rng(sum(map(ord, name)))
-    points = SPACE.activate(SPACE.snap(rng.random((count, len(SPACE)))))
-    values = -((points[:, 0] - optimum) ** 2) + 0.1 * points[:, 1]
-    configurations = SPACE.decode(points)
-    return Task(name, SPACE, tuple(map(Trial, configurations, values.tolist())))
-
-
-def archive(folder: Path, names: str, optima: list[float]) -> Path:
-    tasks = [bowl(f"{names}/{i}", optimum) for i, optimum in enumerate(optima)]
-    Archive(folder / names).extend(tasks)
-    return folder / names
-
+from metahpo.train.reptile import Reptile
+from metahpo.train.surrogate import Settings, SurrogateTraining
 
 # ---- the prior -----------------------------------------------------------------------------
 
@@ -209,18 +186,23 @@ def test_coverage_counts_central_intervals() -> None:
 # ---- training ------------------------------------------------------------------------------
 
 
-def test_a_resumed_meta_training_equals_an_uninterrupted_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("inner_steps", [0, 3])
+def test_a_resumed_meta_training_equals_an_uninterrupted_one(
+    tmp_path: Path, inner_steps: int
+) -> None:
+    # With Reptile, both the interruption and the end are within an inner training.
+    brief = replace(BRIEF, inner_steps=inner_steps)
     tasks = archive(tmp_path, "tasks", [0.2, 0.4, 0.6])
     families = read_families(tasks)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    train_surrogate(whole, BRIEF, archive=tasks, architecture=SMALL)
+    train_surrogate(whole, brief, archive=tasks, architecture=SMALL)
     parts.mkdir()
-    run = SurrogateTraining(BRIEF, families, architecture=SMALL)
+    run = SurrogateTraining(brief, families, architecture=SMALL)
     run.advance()
     run.advance()
     run.save(parts / "checkpoint.safetensors")
     run.advance()  # Lost with the process.
-    train_surrogate(parts, BRIEF, archive=tasks, architecture=SMALL)
+    train_surrogate(parts, brief, archive=tasks, architecture=SMALL)
     for name in ("checkpoint.safetensors", "weights.safetensors"):
         one, two = (load_file(folder / name) for folder in (whole, parts))
         assert one.keys() == two.keys()
@@ -236,6 +218,18 @@ def test_a_training_can_be_prolonged_but_not_changed(tmp_path: Path) -> None:
         assert [row["step"] for row in csv.DictReader(file)] == ["2", "4", "6"]
     with pytest.raises(CheckpointError, match=r"rate 0\.001"):
         train_surrogate(tmp_path, replace(longer, rate=0.5), architecture=SMALL)
+
+
+def test_a_checkpoint_from_before_a_setting_was_there_is_gone_on_from(tmp_path: Path) -> None:
+    run = SurrogateTraining(replace(BRIEF, synthetic=1.0), architecture=SMALL)
+    run.advance()
+    run.save(tmp_path / "checkpoint.safetensors")
+    tensors, told = read_checkpoint(tmp_path / "checkpoint.safetensors", torch.device("cpu"))
+    del told["pretrained"], told["settings"]["inner_steps"], told["architecture"]["past"]
+    write_checkpoint(tmp_path / "checkpoint.safetensors", tensors, told)
+    run = SurrogateTraining(replace(BRIEF, synthetic=1.0), architecture=SMALL)
+    run.restore(tmp_path / "checkpoint.safetensors")
+    assert run.step == 1
 
 
 def test_it_learns_tasks_it_has_not_seen(tmp_path: Path) -> None:
@@ -256,6 +250,77 @@ def test_it_learns_tasks_it_has_not_seen(tmp_path: Path) -> None:
     assert np.mean(gained) > 0.2
 
 
+# ---- Reptile -------------------------------------------------------------------------------
+
+
+def test_reptile_moves_a_share_of_the_way_and_begins_anew_there() -> None:
+    parameter = torch.tensor([1.0, -1.0])
+    reptile = Reptile([("p", parameter)], 2)
+    parameter += 1.0
+    reptile.after(1, [("p", parameter)], 0.25)
+    assert torch.equal(parameter, torch.tensor([2.0, 0.0]))
+    assert torch.equal(reptile.weights[0][1], torch.tensor([1.0, -1.0]))
+    parameter += 3.0
+    reptile.after(2, [("p", parameter)], 0.25)
+    assert torch.equal(parameter, torch.tensor([2.0, 0.0]))
+    assert torch.equal(reptile.weights[0][1], parameter)
+
+
+def test_an_inner_training_is_of_one_family_and_its_weights_do_not_count(tmp_path: Path) -> None:
+    tasks = archive(tmp_path, "tasks", [0.2, 0.4, 0.6])
+    for i in range(3):
+        task = bowl(f"other/{i}", 0.3)
+        space = Space({**task.space.distributions, "more": FloatDistribution(0.0, 1.0)})
+        trials = [replace(t, configuration={**t.configuration, "momentum": 0.5, "more": 0.1 * i})
+                  for t in task.trials]  # fmt: skip
+        Archive(tasks).add(replace(task, space=space, trials=tuple(trials)))
+    families = read_families(tasks)
+    settings = replace(BRIEF, steps=100, inner_steps=4, synthetic=0.3)
+    run = SurrogateTraining(settings, families, architecture=SMALL)
+    kinds = []
+    for phase in range(12):
+        batches = [run.batch(4 * phase + step) for step in range(4)]
+        assert len({source for source, _ in batches}) == 1
+        if batches[0][0] == "recorded":
+            # Hyperparameters left out make spaces smaller, never larger.
+            kinds.append(max(batch.queries.shape[-1] for _, batch in batches))
+    assert set(kinds) == {4, 5}
+    before = dict(run.reptile.weights if run.reptile else ())
+    for _ in range(3):
+        run.advance()
+    for name, tensor in run.averaged.items():
+        assert torch.equal(tensor, before[name])
+    run.advance()
+    assert any(not torch.equal(t, before[n]) for n, t in run.averaged_network().named_parameters())
+
+
+# ---- ablations -----------------------------------------------------------------------------
+
+
+def test_a_network_without_past_is_trained_and_measured_without(tmp_path: Path) -> None:
+    families = read_families(archive(tmp_path, "tasks", [0.2, 0.4, 0.6]))
+    run = SurrogateTraining(BRIEF, families, architecture=replace(SMALL, past=False))
+    assert all(run.batch(step)[1].past is None for step in range(20))
+    (studies,) = held_out(families, families)
+    # What a past task says of units must not reach it either.
+    found = log_densities(run.network, [studies])
+    assert np.array_equal(found, log_densities(run.network, [without_past(studies)]))
+
+
+def test_a_network_without_descriptions_sees_no_name_twice(tmp_path: Path) -> None:
+    families = read_families(archive(tmp_path, "tasks", [0.2, 0.4, 0.6]))
+    blind = replace(SMALL, descriptions=False)
+    runs = [SurrogateTraining(replace(BRIEF, synthetic=0.0), families, architecture=a)
+            for a in (SMALL, blind)]  # fmt: skip
+    seen = []
+    for run in runs:
+        batches = [run.batch(step)[1] for step in range(10)]
+        codes = torch.cat([batch.description.identities.flatten(0, 1) for batch in batches])
+        seen.append(len(codes.unique(dim=0)) / len(codes))
+    assert seen[0] < 0.7
+    assert seen[1] > 0.99
+
+
 def test_the_command_trains_measures_and_goes_on(tmp_path: Path) -> None:
     tasks = archive(tmp_path, "tasks", [0.2, 0.4, 0.6])
     others = archive(tmp_path, "others", [0.5])
@@ -269,6 +334,15 @@ def test_the_command_trains_measures_and_goes_on(tmp_path: Path) -> None:
     assert 0 <= float(row["covered_0.8"]) <= 1
     network = load_weights(tmp_path / "out" / "weights.safetensors")
     assert network.architecture == Architecture()
+
+
+def test_the_commands_ablations_are_kept_with_the_weights(tmp_path: Path) -> None:
+    command = ["train", "surrogate", "--synthetic", "1", "--steps", "1", "--budget", "150"]
+    flags = ["--without-past", "--without-descriptions", "--inner-steps", "2"]
+    assert cli.main([*command, *flags, "--to", str(tmp_path)]) == 0
+    network = load_weights(tmp_path / "weights.safetensors")
+    assert network.architecture == Architecture(past=False, descriptions=False)
+    assert cli.main([*command, "--to", str(tmp_path)]) == 1
 
 
 def test_what_is_wrong_is_said_in_one_line(

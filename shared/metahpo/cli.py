@@ -54,7 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warnings.simplefilter("always", UserWarning)
         warnings.showwarning = _print_warning
         try:
-            options.run(options)
+            told = options.run(options)
+            if told:
+                print(told)
             sys.stdout.flush()
         except (ArchiveError, SourceError, TableError, TrainingError, OSError) as error:
             return _ended_early(error)

@@ -53,12 +53,14 @@ class ConfigurationEncoder(nn.Module):
 
     Args:
         width: w.
+        descriptions: Whether facts and roles are read.
     """
 
     half_waves: Tensor
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, descriptions: bool = True) -> None:
         super().__init__()
+        self.reads_descriptions = descriptions
         self.roles = nn.Embedding(ROLES, ROLE_WIDTH)
         self.description = two_layers(FACTS + ROLE_WIDTH + IDENTITY_SIGNS, 2 * width, 3 * width)
         self.value = nn.Linear(VALUE_FEATURES, width, bias=False)
@@ -71,7 +73,10 @@ class ConfigurationEncoder(nn.Module):
     def spaces(self, description: Description) -> Spaces:
         """What the descriptions do to values; once a study."""
         roles = self.roles(description.roles.clamp_max(ROLES - 1))
-        told = torch.cat([description.facts, roles, description.identities], -1)
+        facts = description.facts
+        if not self.reads_descriptions:
+            roles, facts = torch.zeros_like(roles), torch.zeros_like(facts)
+        told = torch.cat([facts, roles, description.identities], -1)
         scale, shift, gate = self.description(told).unsqueeze(-3).chunk(3, -1)
         present = description.present[..., None, :, None]
         count = present.sum(-2, keepdim=True).clamp_min(1)

@@ -45,7 +45,7 @@ SCORE_FEATURES = 3
 
 @dataclass(frozen=True)
 class Architecture:
-    """Sizes of the network.
+    """Sizes of the network, and what it does not look at (ablations).
 
     Attributes:
         width: w, of all tokens.
@@ -54,6 +54,9 @@ class Architecture:
         past_layers: Of the latents' cross-attention to a past task's trials.
         latents: m, tokens a past task.
         bars: Of the predictive distribution.
+        past: Whether past tasks are read.
+        descriptions: Whether hyperparameters' descriptions are read. The codes of their names
+            are in any case, for nothing else tells two hyperparameters apart.
     """
 
     width: int = 96
@@ -62,6 +65,8 @@ class Architecture:
     past_layers: int = 2
     latents: int = 4
     bars: int = 96
+    past: bool = True
+    descriptions: bool = True
 
 
 class Trials(NamedTuple):
@@ -131,7 +136,7 @@ class NeuralProcess(nn.Module):
         super().__init__()
         self.architecture = architecture
         width, heads = architecture.width, architecture.heads
-        self.configurations = ConfigurationEncoder(width)
+        self.configurations = ConfigurationEncoder(width, architecture.descriptions)
         self.views = two_layers(SCORE_FEATURES, width, width)
         self.amounts = nn.Linear(2, width)
         self.kinds = nn.Parameter(0.02 * torch.randn(3, width))
@@ -209,8 +214,9 @@ class NeuralProcess(nn.Module):
         Args:
             spaces: From ``configurations.spaces``.
             trials: The studies so far, ``B x n``.
-            past: From ``encode_past``.
+            past: From ``encode_past``; not looked at where the architecture says so.
         """
+        past = past if self.architecture.past else None
         batch, count, _ = trials.points.shape
         encoded = self.configurations(spaces, trials.points)
         told = 0 if past is None else len(past.placed) // self.architecture.latents

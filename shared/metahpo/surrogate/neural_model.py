@@ -69,9 +69,9 @@ def encode_past(
         seed: Of the trials that are kept of long tasks.
 
     Returns:
-        Their tokens; None without any task.
+        Their tokens; None without any task, and for a network that reads none.
     """
-    if not tasks:
+    if not tasks or not network.architecture.past:
         return None
     rng = np.random.default_rng(seed)
     kept = [thin(task, rng) for task in tasks]

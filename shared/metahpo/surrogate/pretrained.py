@@ -1,9 +1,10 @@
-"""Weights of the neural process in safetensors files."""
+"""Weights of the neural process in safetensors files: the user's, and those of the package."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from importlib.resources import files
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -11,9 +12,27 @@ from safetensors.torch import save_file
 
 from metahpo.surrogate.neural import Architecture, NeuralProcess
 
+# Within the folder ``weights`` beside this file.
+SHIPPED = "surrogate.safetensors"
+
 
 class WeightsError(ValueError):
-    """A file is no weights of this model; the message says what to do."""
+    """There are no weights, or a file is none of this model; the message says what to do."""
+
+
+def default_weights() -> Path:
+    """The file of the weights that come with the package, for ``load_weights``.
+
+    Raises:
+        WeightsError: None come with this version.
+    """
+    path = Path(str(files("metahpo.surrogate") / "weights" / SHIPPED))
+    if not path.is_file():
+        raise WeightsError(
+            "no weights of the neural surrogate come with this version: make some with "
+            "`metahpo train surrogate`, and name their file"
+        )
+    return path
 
 
 def save_weights(network: NeuralProcess, path: Path, **metadata: str) -> None:

@@ -136,6 +136,17 @@ def standardised(episodes: Episodes) -> Batch:
     )
 
 
+def without_past(episodes: Episodes) -> Episodes:
+    """The same studies without history."""
+    return replace(
+        episodes,
+        past_points=episodes.past_points[:, :0],
+        past_values=episodes.past_values[:, :0],
+        known=episodes.known[:, :0],
+        relevance=episodes.relevance[:, :0],
+    )
+
+
 # Context sizes: ranges and how often each is drawn. Small ones are where a surrogate that knows
 # the past matters most.
 TRIALS = (((0, 0), 0.08), ((1, 5), 0.3), ((6, 20), 0.37), ((21, 60), 0.2), ((61, 150), 0.05))

@@ -20,13 +20,15 @@ from metahpo.surrogate.bars import BarDistribution
 from metahpo.surrogate.description import stack
 from metahpo.surrogate.neural import NeuralProcess
 from metahpo.surrogate.standardise import own_scale
-from metahpo.train.episodes import Episodes, standardised
+from metahpo.train.episodes import Episodes, standardised, without_past
 from metahpo.train.recorded import Family, Record
 
 TRIALS = (0, 3, 5, 10, 20)
 PAST_TASKS, PAST_TRIALS, QUERIES = 20, 50, 200
 # Queries that a held-out task must leave at least.
 LEAST_QUERIES = 10
+# Trials that a task needs to be asked about.
+LEAST_TRIALS = max(TRIALS) + LEAST_QUERIES
 # Shares of the central intervals whose coverage is measured.
 INTERVALS = (0.5, 0.8, 0.95)
 
@@ -59,7 +61,7 @@ def held_out(
     known = {_key(family): family for family in history}
     for family in families:
         past = known.get(_key(family))
-        tasks = [t for t in family.tasks if len(t.values) >= max(TRIALS) + LEAST_QUERIES]
+        tasks = [t for t in family.tasks if len(t.values) >= LEAST_TRIALS]
         if tasks:
             count = min(most or len(tasks), len(tasks))
             chosen = np.linspace(0, len(tasks) - 1, count).round().astype(int)
@@ -131,23 +133,47 @@ def quality(network: NeuralProcess, studies: Sequence[Episodes]) -> dict[int, Qu
         network: On any device.
         studies: From ``held_out``.
     """
-    device = network.borders.device
     found: dict[int, Quality] = {}
     for count in TRIALS:
         densities, correlations, places = [], [], []
-        for episodes in studies:
-            batch = standardised(with_trials(episodes, count)).to(device)
-            with torch.no_grad():
-                answer = network(batch.description, batch.trials, batch.queries, batch.past)
-            densities.append(answer.log_density(batch.targets).flatten())
-            places.append(answer.cdf(batch.targets).flatten())
-            correlations += rank_correlations(answer, batch.targets)
+        for answer, targets in _answers(network, studies, count):
+            densities.append(answer.log_density(targets).flatten())
+            places.append(answer.cdf(targets).flatten())
+            correlations += rank_correlations(answer, targets)
         found[count] = Quality(
             float(torch.cat(densities).mean()),
             float(np.mean(correlations)),
             coverage(torch.cat(places)),
         )
     return found
+
+
+def log_densities(network: NeuralProcess, studies: Sequence[Episodes]) -> Array:
+    """``tasks x len(TRIALS)``: each task's mean log density of the queries' scores.
+
+    Args:
+        network: On any device.
+        studies: From ``held_out``.
+    """
+    columns = []
+    for count in TRIALS:
+        answers = _answers(network, studies, count)
+        columns.append(torch.cat([a.log_density(targets).mean(-1) for a, targets in answers]))
+    return torch.stack(columns, -1).double().cpu().numpy()
+
+
+def _answers(
+    network: NeuralProcess, studies: Sequence[Episodes], count: int
+) -> Iterator[tuple[BarDistribution, torch.Tensor]]:
+    """Predictions from so many trials and the scores in fact, for each batch of studies."""
+    for episodes in studies:
+        seen = episodes if network.architecture.past else without_past(episodes)
+        batch = standardised(with_trials(seen, count)).to(network.borders.device)
+        with torch.no_grad():
+            yield (
+                network(batch.description, batch.trials, batch.queries, batch.past),
+                batch.targets,
+            )
 
 
 def rank_correlations(answer: BarDistribution, targets: torch.Tensor) -> list[float]:

@@ -10,8 +10,6 @@ Everything is drawn for all episodes of a batch at once. Notation: see ``episode
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
@@ -87,14 +85,3 @@ def _past(spaces: RandomSpaces, family: Family, shape: Shape, draw: Draw) -> tup
     order = biased_choice(standard(plain), count, greed, draw.generator)
     rows = order[..., None].expand(-1, -1, -1, points.shape[-1])
     return points.gather(2, rows), values.gather(2, order)
-
-
-def without_past(episodes: Episodes) -> Episodes:
-    """The same studies without history."""
-    return replace(
-        episodes,
-        past_points=episodes.past_points[:, :0],
-        past_values=episodes.past_values[:, :0],
-        known=episodes.known[:, :0],
-        relevance=episodes.relevance[:, :0],
-    )

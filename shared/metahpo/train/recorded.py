@@ -109,21 +109,33 @@ def _record(task: Task, space: Space) -> Record:
 
 
 def recorded_episodes(
-    families: Sequence[Family], shape: Shape, rng: np.random.Generator
+    families: Sequence[Family],
+    shape: Shape,
+    rng: np.random.Generator,
+    only: int | None = None,
 ) -> Episodes:
     """A batch of varied episodes.
 
     Args:
-        families: Each is drawn as often as the square root of its number of tasks says.
+        families: Present tasks are of one as often as ``family_odds`` says.
         shape: Sizes; the hyperparameters are as many as the families have. Trials and queries
             are fewer where the shortest task has not so many.
         rng: Of everything.
+        only: The family of which all present tasks are, by its place.
     """
     shape = _fitting(families, shape)
-    sizes = np.sqrt([len(family.tasks) for family in families])
-    chosen = rng.choice(len(families), shape.episodes, p=sizes / sizes.sum())
+    if only is None:
+        chosen = rng.choice(len(families), shape.episodes, p=family_odds(families))
+    else:
+        chosen = np.full(shape.episodes, only)
     drafts = [_varied_draft(families, index, shape, rng) for index in chosen]
     return _together(drafts, shape.trials)
+
+
+def family_odds(families: Sequence[Family]) -> Array:
+    """How often each family is drawn: as the square root of its number of tasks says."""
+    sizes = np.sqrt([len(family.tasks) for family in families])
+    return sizes / sizes.sum()
 
 
 def _fitting(families: Sequence[Family], shape: Shape) -> Shape:

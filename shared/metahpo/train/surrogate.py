@@ -2,15 +2,16 @@
 
 All randomness of a step follows from the seed and the step's number; weights, their moving
 average and the optimizer's state are in the checkpoint. There is no selection by validation:
-the weights that count are the moving average at the end.
+the weights that count are the moving average at the end. What runs it in a folder is in
+``loop.py``.
 """
 
 from __future__ import annotations
 
-import math
-import time
+import copy
+import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,36 +19,21 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
-from tqdm import tqdm
 
 from metahpo.surrogate.neural import Architecture, NeuralProcess
-from metahpo.surrogate.pretrained import save_weights
-from metahpo.train import TrainingError
-from metahpo.train.episodes import Batch, Episodes, draw_shape, standardised
+from metahpo.train.episodes import Batch, Shape, draw_shape, standardised
 from metahpo.train.files import (
     below,
     check_settings,
     read_checkpoint,
-    read_log,
     under,
-    usable_device,
     write_checkpoint,
-    write_log,
 )
-from metahpo.train.measure import INTERVALS, TRIALS, held_out, quality
 from metahpo.train.prior import synthetic_episodes
-from metahpo.train.recorded import Family, read_families, recorded_episodes
+from metahpo.train.recorded import Family, family_odds, recorded_episodes
+from metahpo.train.reptile import Reptile
+from metahpo.train.variations import anonymous
 
-CHECKPOINT, WEIGHTS, LOG = "checkpoint.safetensors", "weights.safetensors", "log.csv"
-COLUMNS: tuple[str, ...] = (
-    "step",
-    "seconds",
-    "synthetic",
-    "recorded",
-    *(f"density_{count}" for count in TRIALS),
-    *(f"rank_{count}" for count in TRIALS),
-    *(f"covered_{share}" for share in INTERVALS),
-)
 USUAL = Architecture()
 # A score beyond this is as far as one needs to know.
 LARGEST_TARGET = 10.0
@@ -72,6 +58,7 @@ class Settings:
         validation_tasks: At most so many a family.
         log_every: Steps a row of the log.
         without: Tasks whose names begin so are not trained on, comma-separated.
+        inner_steps: Of Reptile, on one family each (``reptile.py``); 0 for plain training.
     """
 
     seed: int = 0
@@ -86,6 +73,7 @@ class Settings:
     validation_tasks: int = 8
     log_every: int = 100
     without: str = ""
+    inner_steps: int = 0
 
 
 @dataclass
@@ -113,6 +101,7 @@ class SurrogateTraining:
         families: Recorded tasks; none for a training on the prior alone.
         device: Where the network is.
         architecture: Its sizes.
+        start: The network to begin with, of whatever architecture it is; a new one if not given.
     """
 
     def __init__(
@@ -121,18 +110,27 @@ class SurrogateTraining:
         families: Sequence[Family] = (),
         device: torch.device | None = None,
         architecture: Architecture = USUAL,
+        start: NeuralProcess | None = None,
     ) -> None:
         self.settings, self.families = settings, list(families)
         self.device = device or torch.device("cpu")
         self.step, self.seconds, self.losses = 0, 0.0, Losses()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
-            network = NeuralProcess(architecture, self._borders(architecture.bars))
-        self.network = network.to(self.device)
+        self.architecture = start.architecture if start else architecture
+        self.pretrained = fingerprint(start) if start else ""
+        self.network = (copy.deepcopy(start) if start else self._new()).to(self.device)
+        self.network.train().requires_grad_(True)
         self.averaged = {n: p.detach().clone() for n, p in self._parameters()}
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=0.0, betas=(0.9, 0.98), weight_decay=0.01
         )
+        self.reptile: Reptile | None = None
+        if settings.inner_steps:
+            self.reptile = Reptile(self._parameters(), settings.inner_steps)
+
+    def _new(self) -> NeuralProcess:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.settings.seed)
+            return NeuralProcess(self.architecture, self._borders(self.architecture.bars))
 
     def _parameters(self) -> list[tuple[str, Tensor]]:
         return list(self.network.named_parameters())
@@ -143,11 +141,34 @@ class SurrogateTraining:
         """Where the batch of a step comes from, and the batch."""
         rng = np.random.default_rng((self.settings.seed, step))
         shape = draw_shape(rng, self.settings.budget)
-        made_up = not self.families or rng.random() < self.settings.synthetic
+        if not self.architecture.past:
+            shape = replace(shape, past_tasks=0)
+        family = None
+        if self.settings.inner_steps:
+            # The same for all steps of an inner training.
+            phase = (self.settings.seed, step // self.settings.inner_steps, 1)
+            made_up, family = self._drawn_source(np.random.default_rng(phase))
+        else:
+            made_up = not self.families or rng.random() < self.settings.synthetic
+        batch = self._drawn_batch(shape, rng, made_up, family)
+        if not self.architecture.descriptions:
+            # What the codes of names mean must not be learned instead.
+            batch = replace(batch, description=anonymous(batch.description, rng))
+        return ("synthetic" if made_up else "recorded"), batch
+
+    def _drawn_source(self, rng: np.random.Generator) -> tuple[bool, int | None]:
+        """Whether the prior, which counts as one family, or which recorded family."""
+        if not self.families or rng.random() < self.settings.synthetic:
+            return True, None
+        return False, int(rng.choice(len(self.families), p=family_odds(self.families)))
+
+    def _drawn_batch(
+        self, shape: Shape, rng: np.random.Generator, made_up: bool, family: int | None
+    ) -> Batch:
         if made_up:
             generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-            return "synthetic", standardised(synthetic_episodes(shape, generator))
-        return "recorded", standardised(recorded_episodes(self.families, shape, rng))
+            return standardised(synthetic_episodes(shape, generator))
+        return standardised(recorded_episodes(self.families, shape, rng, family))
 
     def _borders(self, bars: int) -> Tensor:
         """Borders that are dense where targets are: quantiles of these and of a wide range."""
@@ -182,22 +203,33 @@ class SurrogateTraining:
         clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
         self.step += 1
+        if self.reptile:
+            self.reptile.after(self.step, self._parameters(), self._left)
         self._average()
         self.losses.add(source, loss.item())
         return loss.item()
 
     @property
     def rate(self) -> float:
-        """The learning rate of the next step: warm-up, plateau, and a fall at the end."""
-        done = (self.step + 1) / self.settings.warmup
-        left = (self.settings.steps - self.step) / (self.settings.cooldown * self.settings.steps)
-        return self.settings.rate * min(1.0, done, left)
+        """The learning rate of the next step: warm-up, plateau, and a fall at the end.
+
+        With Reptile, what falls is the outer rate.
+        """
+        done = min(1.0, (self.step + 1) / self.settings.warmup)
+        if self.reptile:
+            return self.settings.rate * done
+        return self.settings.rate * min(done, self._left / self.settings.cooldown)
+
+    @property
+    def _left(self) -> float:
+        """Which share of the steps is left."""
+        return (self.settings.steps - self.step) / self.settings.steps
 
     def _average(self) -> None:
         # Shorter at first, when the weights still move fast.
         share = 1.0 / min(self.settings.averaged, 1 + self.step / 4)
         with torch.no_grad():
-            for name, parameter in self._parameters():
+            for name, parameter in self.reptile.weights if self.reptile else self._parameters():
                 self.averaged[name].lerp_(parameter, share)
 
     def averaged_network(self) -> NeuralProcess:
@@ -216,10 +248,13 @@ class SurrogateTraining:
         }
         for number, state in self.optimizer.state_dict()["state"].items():
             tensors |= under(f"optimizer.{number}", state)
+        if self.reptile:
+            tensors |= under("reptile", dict(self.reptile.weights))
         told = {
             "settings": asdict(self.settings),
             "architecture": asdict(self.network.architecture),
             "families": self._told_families(),
+            "pretrained": self.pretrained,
             "step": self.step,
             "seconds": self.seconds,
             "losses": asdict(self.losses),
@@ -237,10 +272,14 @@ class SurrogateTraining:
             **asdict(self.settings),
             "architecture": asdict(self.network.architecture),
             "families": self._told_families(),
+            "pretrained": self.pretrained,
         }
         # A training may be prolonged.
         del wanted["steps"]
-        check_settings(path, wanted, {**told["settings"], **told})
+        # What a checkpoint does not tell of was not there yet when it was written.
+        found = {**asdict(Settings()), "pretrained": "", **told["settings"], **told}
+        found["architecture"] = {**asdict(Architecture()), **told["architecture"]}
+        check_settings(path, wanted, found)
         self.network.load_state_dict(below("network", tensors))
         self.averaged = below("average", tensors)
         states = {
@@ -250,6 +289,8 @@ class SurrogateTraining:
         groups = self.optimizer.state_dict()["param_groups"]
         if told["step"]:
             self.optimizer.load_state_dict({"state": states, "param_groups": groups})
+        if self.reptile:
+            self.reptile.restore(below("reptile", tensors))
         self.step, self.seconds = told["step"], told["seconds"]
         self.losses = Losses(**told["losses"])
 
@@ -257,100 +298,10 @@ class SurrogateTraining:
         return [[len(f.space), len(f.tasks), f.tasks[0].name] for f in self.families]
 
 
-def train_surrogate(
-    folder: Path,
-    settings: Settings,
-    *,
-    archive: str | Path | None = None,
-    validation: str | Path | None = None,
-    device: str = "cpu",
-    architecture: Architecture = USUAL,
-    checkpoint_seconds: float = 180.0,
-) -> Path:
-    """Meta-trains in a folder, going on where a checkpoint there left off.
-
-    Args:
-        folder: For checkpoint, log and weights; made where there is none.
-        settings: Of a new meta-training, or the same as before to go on.
-        archive: Recorded tasks to train on; needed unless all batches are synthetic.
-        validation: An archive of other tasks, measured on now and then.
-        device: Where the network is.
-        architecture: Sizes of a new network.
-        checkpoint_seconds: Between two checkpoints.
-
-    Returns:
-        The file of the averaged weights.
-
-    Raises:
-        TrainingError: No archive where one is needed; a task is in both archives; the device
-            cannot be used; the folder's checkpoint is of other settings.
-        ArchiveError: There is no such archive.
-    """
-    families = _families(settings, archive)
-    studies = _studies(settings, families, validation)
-    run = SurrogateTraining(settings, families, usable_device(device), architecture)
-    folder.mkdir(parents=True, exist_ok=True)
-    if (folder / CHECKPOINT).exists():
-        run.restore(folder / CHECKPOINT)
-    rows = read_log(folder / LOG, "step", run.step)
-    begun, saved = time.monotonic() - run.seconds, time.monotonic()
-    with tqdm(total=settings.steps, initial=run.step, disable=None) as bar:
-        while run.step < settings.steps:
-            run.advance()
-            run.seconds = time.monotonic() - begun
-            bar.update()
-            if run.step % settings.log_every == 0 or run.step == settings.steps:
-                rows.append(_row(run, studies))
-            if time.monotonic() - saved > checkpoint_seconds:
-                _save(run, folder, rows)
-                saved = time.monotonic()
-    _save(run, folder, rows)
-    return folder / WEIGHTS
-
-
-def _families(settings: Settings, archive: str | Path | None) -> list[Family]:
-    if not 0.0 <= settings.synthetic <= 1.0:
-        raise TrainingError(f"the synthetic share must be from 0 to 1, not {settings.synthetic}")
-    if archive is not None and settings.synthetic < 1.0:
-        return read_families(archive, [name for name in settings.without.split(",") if name])
-    if settings.synthetic < 1.0:
-        raise TrainingError("give an --archive to train on, or --synthetic 1 to do without")
-    return []
-
-
-def _studies(
-    settings: Settings, families: Sequence[Family], validation: str | Path | None
-) -> list[Episodes]:
-    if validation is None:
-        return []
-    others = read_families(validation)
-    known = {task.name for family in families for task in family.tasks}
-    both = sorted(known & {task.name for family in others for task in family.tasks})
-    if both:
-        raise TrainingError(f"{both[0]} is both trained and validated on: keep the archives apart")
-    return list(held_out(families, others, settings.validation_tasks))
-
-
-def _row(run: SurrogateTraining, studies: Sequence[Episodes]) -> dict[str, object]:
-    row: dict[str, object] = dict.fromkeys(COLUMNS, "")
-    row |= {"step": run.step, "seconds": f"{run.seconds:.1f}"}
-    row |= {source: run.losses.mean(source) for source in run.losses.count}
-    run.losses = Losses()
-    settings = run.settings
-    if studies and (run.step % settings.validate_every == 0 or run.step == settings.steps):
-        found = quality(run.averaged_network(), studies)
-        for count, of_count in found.items():
-            row[f"density_{count}"] = f"{of_count.log_density:.4f}"
-            row[f"rank_{count}"] = f"{of_count.rank_correlation:.4f}"
-        for place, share in enumerate(INTERVALS):
-            mean = math.fsum(q.coverage[place] for q in found.values()) / len(found)
-            row[f"covered_{share}"] = f"{mean:.4f}"
-    return row
-
-
-def _save(run: SurrogateTraining, folder: Path, rows: list[dict[str, object]]) -> None:
-    # The log first: rows beyond the checkpoint are dropped at a resume.
-    write_log(folder / LOG, COLUMNS, rows)
-    run.save(folder / CHECKPOINT)
-    told = {"step": str(run.step), "settings": str(asdict(run.settings))}
-    save_weights(run.averaged_network(), folder / WEIGHTS, **told)
+def fingerprint(network: NeuralProcess) -> str:
+    """Twelve digits that no other weights have."""
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]

@@ -109,7 +109,7 @@ def vary_space(draft: Draft, rng: np.random.Generator) -> None:
         for column in np.flatnonzero(numerical & (rng.random(d) < 0.4)):
             draft.points[:, column] = 1.0 - draft.points[:, column]
             draft.past_points[..., column] = 1.0 - draft.past_points[..., column]
-        description = _anonymous(description, rng)
+        description = anonymous(description, rng)
     if rng.random() < 0.15 and draft.known.size:
         draft.known[:, rng.integers(d)] = False
         draft.past_points[np.broadcast_to(~draft.known[:, None], draft.past_points.shape)] = np.nan
@@ -122,8 +122,13 @@ def vary_space(draft: Draft, rng: np.random.Generator) -> None:
     draft.description = description
 
 
-def _anonymous(description: Description, rng: np.random.Generator) -> Description:
-    """Nothing of the names is left; nor of the choices' names."""
+def anonymous(description: Description, rng: np.random.Generator) -> Description:
+    """Nothing of the names is left; nor of the choices' names.
+
+    Args:
+        description: Of one space or a batch of them.
+        rng: Of the codes in place of the names'.
+    """
     signs = rng.choice([-1.0, 1.0], (*description.identities.shape[:-1], IDENTITY_SIGNS))
     codes = rng.choice([-1.0, 1.0], (*description.choice_codes.shape[:-1], CHOICE_SIGNS))
     chosen = (description.choice_codes != 0).numpy()
