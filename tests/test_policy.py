@@ -12,6 +12,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from metahpo.decision import Decision, Source
+from metahpo.history import prepare
 from metahpo.policy import Switches, expected_space, suggest
 from metahpo.space import Condition, Configuration, Space
 from metahpo.task import Task, Trial, TrialState
@@ -362,6 +363,19 @@ def test_conditions_are_learned_from_trials():
             assert_sound(suggest(task, history, seed=seed), MIXED, history)
     (past,) = history
     assert_sound(suggest(Task("present", stated), [past], count=10), MIXED, [past], 10)
+
+
+def test_history_decides_between_explanations():
+    """Two trials: the layers explain as well as the optimizer who has a momentum."""
+    space = Space(MIXED.distributions)
+    trials = (
+        trial({"lr": 0.1, "layers": 1, "optimizer": "adam"}, 1.0),
+        trial({"lr": 0.1, "layers": 3, "optimizer": "sgd", "momentum": 0.5}, 2.0),
+    )
+    past = Task("past", space, random_task(mixed, MIXED).trials)
+    alone = prepare(Task("present", space, trials), []).space.conditions["momentum"]
+    known = prepare(Task("present", space, trials), [past]).space.conditions["momentum"]
+    assert (alone.parent, known.parent) == ("layers", "optimizer")
 
 
 def test_history_knows_what_the_study_has_not_reached():

@@ -16,7 +16,7 @@ from optuna.distributions import (
     distribution_to_json,
 )
 
-from metahpo.conditions import infer_conditions
+from metahpo.conditions import infer_conditions, joined
 from metahpo.distributions import parse_distribution
 from metahpo.space import (
     ONE_HOT_SCALE,
@@ -305,6 +305,12 @@ class TestInferConditions:
         both, without = Space({"k": k, "x": x}), Space({"k": k})
         seen = [[{"k": "a", "x": 0.1}, {"k": "b", "x": 0.2}], [{"k": "a"}]]
         assert infer_conditions([both, without], seen) == {}
+
+    def test_joined_conditions_close_no_circle(self):
+        preferred = {"a": Condition("b", choices=(1,))}
+        others = {"a": Condition("c", choices=(1,)), "b": Condition("a", choices=(1,)),
+                  "d": Condition("a", choices=(2,))}  # fmt: skip
+        assert joined(preferred, others) == preferred | {"d": others["d"]}
 
     def test_values_that_cannot_be_compared_are_passed_over(self):
         space = Space({"k": IntDistribution(1, 3), "x": FloatDistribution(0, 1)})

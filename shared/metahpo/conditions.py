@@ -46,6 +46,17 @@ def infer_conditions(
     return conditions
 
 
+def joined(
+    preferred: Mapping[str, Condition], others: Mapping[str, Condition]
+) -> dict[str, Condition]:
+    """The preferred conditions, and the others where there is none yet and no circle closes."""
+    conditions = dict(preferred)
+    for name, condition in others.items():
+        if name not in conditions and not _cyclic(name, condition, conditions):
+            conditions[name] = condition
+    return conditions
+
+
 def _cyclic(name: str, condition: Condition, known: Mapping[str, Condition]) -> bool:
     parent: str | None = condition.parent
     while parent is not None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from metahpo.alignment import AlignedTask, align
 from metahpo.cache import Cache
-from metahpo.conditions import infer_conditions
+from metahpo.conditions import infer_conditions, joined
 from metahpo.portfolio import candidate_scores, greedy_portfolio
 from metahpo.similarity import learned_relevance, metafeature_weights, relevance
 from metahpo.space import Array, Condition, Configuration, Space
@@ -145,13 +145,13 @@ def _conditions(task: Task, history: Sequence[Task]) -> dict[str, Condition]:
     finished = [trial.configuration for trial in task.trials if trial.value is not None]
     shown = _shown_conditions(history)
     own = infer_conditions([task.space], [finished])
-    # What the task's own trials contradict is dropped.
+    # Few trials have many explanations; where history's is one of them, it is the likelier one.
     kept = {
         name: condition
         for name, condition in shown.items()
-        if name not in own and all(_agrees(name, condition, row) for row in finished)
+        if all(_agrees(name, condition, row) for row in finished)
     }
-    return {**kept, **own}
+    return joined(kept, own)
 
 
 def _shown_conditions(history: Sequence[Task]) -> dict[str, Condition]:
