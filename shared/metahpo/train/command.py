@@ -60,6 +60,7 @@ def add_train(commands: Any) -> None:
                                help=f"weight of {told}; {default}")  # fmt: skip
     optimizer.set_defaults(run=_train_optimizer)
     _add_surrogate(targets)
+    _add_curves(targets)
 
 
 def _add_surrogate(targets: Any) -> None:
@@ -124,6 +125,38 @@ def _add_surrogate(targets: Any) -> None:
         "--steps", type=_at_least_one, help="in all; default: 100000, fine-tuning 600"
     )
     surrogate.set_defaults(run=_train_surrogate)
+
+
+def _add_curves(targets: Any) -> None:
+    curves = targets.add_parser(
+        "curves",
+        help="the predictor of learning curves",
+        description="Meta-trains the neural process over learning curves in a folder, and goes "
+        "on where a checkpoint there left off. An interruption loses what was done since the "
+        "last checkpoint (three minutes at most). The folder then holds weights.safetensors and "
+        "log.csv.",
+    )
+    curves.add_argument("--to", required=True, type=Path, metavar="FOLDER")
+    curves.add_argument("--archive", metavar="ARCHIVE", help="tasks whose trials have curves")
+    curves.add_argument("--validation", metavar="ARCHIVE", help="other tasks, to measure on")
+    curves.add_argument(
+        "--synthetic",
+        type=float,
+        default=0.5,
+        metavar="SHARE",
+        help="share of made-up curves; 1 needs no archive; default: 0.5",
+    )
+    curves.add_argument("--device", default="cpu", help="as PyTorch calls it; default: cpu")
+    curves.add_argument("--threads", type=_at_least_one, default=1, help="default: 1")
+    for name, default, told in (
+        ("--seed", 0, "of everything"),
+        ("--steps", 4000, "in all"),
+        ("--curves", 240, "of a batch, in all of its studies"),
+        ("--validate-every", 500, "steps between two validations"),
+    ):
+        kind = int if name == "--seed" else _at_least_one
+        curves.add_argument(name, type=kind, default=default, help=f"{told}; {default}")
+    curves.set_defaults(run=_train_curves)
 
 
 def _at_least_one(text: str) -> int:
@@ -220,3 +253,25 @@ def _surrogate_settings(options: argparse.Namespace, usual: Settings) -> Setting
     names = ("seed", "steps", "synthetic", "budget", "validate_every", "without", "inner_steps")
     given = {name: getattr(options, name) for name in names}
     return replace(usual, **{name: value for name, value in given.items() if value is not None})
+
+
+def _train_curves(options: argparse.Namespace) -> None:
+    import torch
+
+    from metahpo.train.curves import CurveSettings, train_curves
+
+    torch.set_num_threads(options.threads)
+    settings = CurveSettings(
+        seed=options.seed,
+        steps=options.steps,
+        synthetic=options.synthetic,
+        curves=options.curves,
+        validate_every=options.validate_every,
+    )
+    train_curves(
+        options.to,
+        settings,
+        archive=options.archive,
+        validation=options.validation,
+        device=options.device,
+    )
