@@ -1,14 +1,15 @@
 """Write real tasks for the meta-training of the surrogate, as archives.
 
 python -m benchmarks.training_data --to .cache/training
+python -m benchmarks.training_data --to .cache/curves --families lcbench --count 1000 --curves
 
     history/      tasks of the history split, 2,000 configurations each
     develop/      every sixth of them, if --develop: methods are compared on these
     validation/   tasks of the validation split: measured on, never trained on
 
 The first half of a task's configurations is random; the others surround the best so far, closer
-and closer. Only the YAHPO families are written: of the others, tasks are both history and
-validation.
+and closer. With ``--curves``, each has its learning curve. Only the YAHPO families are written: of
+the others, tasks are both history and validation.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from benchmarks.problems import (
     DATA,
     YAHPO,
     DataMissingError,
-    Problem,
     YahpoProblem,
     load_family,
     split,
@@ -37,12 +37,13 @@ ROUNDS, PARENTS = 5, 25
 EVERY_SIXTH = 6
 
 
-def recorded_task(problem: Problem, count: int) -> Task:
+def recorded_task(problem: YahpoProblem, count: int, *, curves: bool = False) -> Task:
     """A task with so many evaluated configurations.
 
     Args:
         problem: What is evaluated.
         count: Half of them random.
+        curves: Whether the trials have their learning curves.
     """
     space = problem.space
     rng = np.random.default_rng(zlib.crc32(problem.name.encode()))
@@ -56,11 +57,21 @@ def recorded_task(problem: Problem, count: int) -> Task:
         points = np.concatenate([points, fresh])
         values = np.concatenate([values, problem.evaluate(space.decode(fresh))])
     configurations = space.decode(points)
+    reported = problem.curves(configurations) if curves else None
     trials = tuple(
-        Trial(configuration, float(value))
-        for configuration, value in zip(configurations, values, strict=True)
+        Trial(configuration, float(value), curve=_curve(reported, row))
+        for row, (configuration, value) in enumerate(zip(configurations, values, strict=True))
     )
     return Task(problem.name, space, trials, problem.metafeatures, source="benchmarks")
+
+
+def _curve(
+    reported: tuple[tuple[float, ...], Array] | None, row: int
+) -> tuple[tuple[float, float], ...]:
+    if reported is None:
+        return ()
+    steps, values = reported
+    return tuple(zip(map(float, steps), values[row].tolist(), strict=True))
 
 
 def _around(parents: Array, scale: float, rng: np.random.Generator) -> Array:
@@ -91,6 +102,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--to", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--families", nargs="+", choices=YAHPO, default=list(YAHPO))
     parser.add_argument("--count", type=int, default=2000, help="configurations a task")
+    parser.add_argument("--curves", action="store_true", help="with learning curves")
     parser.add_argument("--develop", action="store_true", help="keep every sixth task apart")
     parser.add_argument("--data", type=Path, default=DATA, help="the benchmark data's folder")
     arguments = parser.parse_args(argv)
@@ -101,7 +113,10 @@ def main(argv: list[str] | None = None) -> int:
             for part, tasks in parts(family, arguments.data, arguments.develop).items():
                 problems = [YahpoProblem(load_family(family, arguments.data), t) for t in tasks]
                 progress = tqdm(problems, desc=f"{family} {part}", disable=None)
-                written = (recorded_task(problem, arguments.count) for problem in progress)
+                written = (
+                    recorded_task(problem, arguments.count, curves=arguments.curves)
+                    for problem in progress
+                )
                 Archive(arguments.to / part).extend(written)
     except DataMissingError as error:
         print(error, file=sys.stderr)
