@@ -26,7 +26,7 @@ from benchmarks.curve_peers import HORIZON, CurveGP, LastValue, Peer, PowerLaw, 
 from benchmarks.problems import DATA, DataMissingError, YahpoProblem, load_family, split
 from metahpo.surrogate.curve_predictions import load_weights, predict_curve
 from metahpo.surrogate.curves import CurveProcess
-from metahpo.surrogate.weights import WeightsError
+from metahpo.surrogate.network_file import WeightsError
 from metahpo.task import Trial
 from metahpo.train.measure import INTERVALS, coverage
 

@@ -63,7 +63,8 @@ def test_a_power_law_is_found_again() -> None:
 @pytest.mark.parametrize("peer", [LastValue, PowerLaw, CurveGP])
 def test_peers_are_calibrated_where_they_were_fitted(peer, monkeypatch) -> None:
     """On 48 other curves of the same kind, 80% intervals hold at least 60%."""
-    monkeypatch.setattr("benchmarks.curve_peers.GP_ITERATIONS", 40)
+    monkeypatch.setattr("benchmarks.curve_peers.GP_ITERATIONS", 25)
+    monkeypatch.setattr("benchmarks.curve_peers.GP_EVERY", 5)
     fitted = peer([question(name, 13) for name in ("a", "b", "c")])
     replies = [fitted.reply(question(name, 13)) for name in ("d", "e", "f")]
     places = np.concatenate([reply.places for reply in replies])

@@ -20,7 +20,7 @@ from metahpo.surrogate.curve_predictions import (
 )
 from metahpo.surrogate.curve_values import Curves, at_progress, seen_until, tidy
 from metahpo.surrogate.curves import CurveArchitecture, CurveProcess, laplace_bars
-from metahpo.surrogate.weights import WeightsError
+from metahpo.surrogate.network_file import WeightsError
 from metahpo.task import Trial
 
 SPACE = Space(

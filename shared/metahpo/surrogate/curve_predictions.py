@@ -14,7 +14,7 @@ from metahpo.surrogate.bars import BarDistribution
 from metahpo.surrogate.curve_values import Curves, tidy
 from metahpo.surrogate.curves import Answer, CurveArchitecture, CurveProcess
 from metahpo.surrogate.description import Description, describe
-from metahpo.surrogate.weights import read_network, write_network
+from metahpo.surrogate.network_file import read_network, write_network
 from metahpo.task import Trial
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from metahpo.surrogate.network_file import WeightsError as WeightsError
 from metahpo.surrogate.network_file import read_network, write_network
@@ -43,5 +44,5 @@ def load_weights(path: str | Path) -> NeuralProcess:
     return read_network(path, _built, "metahpo train surrogate")
 
 
-def _built(**sizes: int) -> NeuralProcess:
+def _built(**sizes: Any) -> NeuralProcess:
     return NeuralProcess(Architecture(**sizes))
