@@ -16,7 +16,7 @@ from metahpo.surrogate.neural import NeuralProcess
 from metahpo.surrogate.pretrained import WeightsError, default_weights, load_weights, save_weights
 from metahpo.train import TrainingError
 from metahpo.train.files import CheckpointError
-from metahpo.train.measure import TRIALS, held_out, log_densities, quality
+from metahpo.train.measure import TRIALS, held_out, log_densities, prior_density, quality
 from metahpo.train.recorded import read_families
 from metahpo.train.surrogate import SurrogateTraining
 from metahpo.train.tuning import FALSE_TAKES, USUAL, Outcome, parted, tune_surrogate
@@ -74,7 +74,7 @@ def test_weights_that_predict_better_are_taken(tmp_path: Path) -> None:
     assert set(told["before"]) == set(outcome.tasks)
     families, others = parted(read_families(tasks), settings.seed)
     found = log_densities(load_weights(outcome.weights), list(held_out(families, others)))
-    assert np.allclose(found.mean(axis=1), outcome.after, atol=1e-5)
+    assert np.allclose(found, outcome.after, atol=1e-5)
 
 
 def test_weights_that_do_not_are_left(tmp_path: Path) -> None:
@@ -83,6 +83,8 @@ def test_weights_that_do_not_are_left(tmp_path: Path) -> None:
         folder, replace(BRIEF, rate=0.0), archive(tmp_path, "tasks", OPTIMA), given
     )
     assert outcome.gain == pytest.approx(0.0, abs=1e-6)
+    assert outcome.prior[0] == pytest.approx(outcome.prior[1], abs=1e-6)
+    assert outcome.prior[0] == prior_density(load_weights(given), BRIEF.seed)
     assert "pretrained ones stay" in str(outcome)
     assert (folder / "weights.safetensors").read_bytes() == given.read_bytes()
     assert (folder / "tuned.safetensors").exists()
@@ -92,9 +94,9 @@ def test_weights_that_do_not_are_left(tmp_path: Path) -> None:
 def test_no_better_weights_are_taken_as_seldom_as_told(tasks: int) -> None:
     """4,000 draws of differences about zero: five standard errors (1 in a million)."""
     rng = np.random.default_rng(0)
-    before, after = rng.standard_normal((2, 4000, tasks))
+    before, after = rng.standard_normal((2, 4000, tasks, 1))
     taken = [
-        Outcome(("",) * tasks, *pair, weights=Path()).taken
+        Outcome(("",) * tasks, *pair, prior=(0.0, 0.0), weights=Path()).taken
         for pair in zip(before, after, strict=True)
     ]
     assert abs(np.mean(taken) - FALSE_TAKES) < 5 * (FALSE_TAKES * (1 - FALSE_TAKES) / 4000) ** 0.5

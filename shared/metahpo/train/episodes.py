@@ -154,6 +154,8 @@ PAST_TASKS = (((0, 0), 0.15), ((1, 4), 0.3), ((5, 10), 0.35), ((11, 20), 0.2))
 PAST_TRIALS = (((5, 15), 0.25), ((16, 40), 0.5), ((41, 80), 0.25))
 HYPERPARAMETERS = (((1, 3), 0.2), ((4, 7), 0.35), ((8, 14), 0.3), ((15, 26), 0.15))
 QUERIES = 64
+# A score beyond this is as far as one needs to know.
+LARGEST_TARGET = 10.0
 MOST_EPISODES = 48
 
 

@@ -20,7 +20,14 @@ from metahpo.surrogate.bars import BarDistribution
 from metahpo.surrogate.description import stack
 from metahpo.surrogate.neural import NeuralProcess
 from metahpo.surrogate.standardise import own_scale
-from metahpo.train.episodes import Episodes, standardised, without_past
+from metahpo.train.episodes import (
+    LARGEST_TARGET,
+    Episodes,
+    draw_shape,
+    standardised,
+    without_past,
+)
+from metahpo.train.prior import synthetic_episodes
 from metahpo.train.recorded import Family, Record
 
 TRIALS = (0, 3, 5, 10, 20)
@@ -29,6 +36,8 @@ PAST_TASKS, PAST_TRIALS, QUERIES = 20, 50, 200
 LEAST_QUERIES = 10
 # Trials that a task needs to be asked about.
 LEAST_TRIALS = max(TRIALS) + LEAST_QUERIES
+# Batches of made-up tasks, and their size.
+PRIOR_BATCHES, PRIOR_BUDGET = 24, 2000
 # Shares of the central intervals whose coverage is measured.
 INTERVALS = (0.5, 0.8, 0.95)
 
@@ -162,18 +171,36 @@ def log_densities(network: NeuralProcess, studies: Sequence[Episodes]) -> Array:
     return torch.stack(columns, -1).double().cpu().numpy()
 
 
+def prior_density(network: NeuralProcess, seed: int = 0) -> float:
+    """The mean log density of made-up tasks' scores, the same tasks for the same seed.
+
+    Args:
+        network: On any device.
+        seed: Of the tasks.
+    """
+    means = []
+    for number in range(PRIOR_BATCHES):
+        shape = draw_shape(np.random.default_rng((seed, number)), PRIOR_BUDGET)
+        generator = torch.Generator().manual_seed(PRIOR_BATCHES * seed + number)
+        answer, targets = _answer(network, synthetic_episodes(shape, generator))
+        means.append(float(answer.log_density(targets.clamp_max(LARGEST_TARGET)).mean()))
+    return float(np.mean(means))
+
+
 def _answers(
     network: NeuralProcess, studies: Sequence[Episodes], count: int
 ) -> Iterator[tuple[BarDistribution, torch.Tensor]]:
     """Predictions from so many trials and the scores in fact, for each batch of studies."""
     for episodes in studies:
-        seen = episodes if network.architecture.past else without_past(episodes)
-        batch = standardised(with_trials(seen, count)).to(network.borders.device)
-        with torch.no_grad():
-            yield (
-                network(batch.description, batch.trials, batch.queries, batch.past),
-                batch.targets,
-            )
+        yield _answer(network, with_trials(episodes, count))
+
+
+def _answer(network: NeuralProcess, episodes: Episodes) -> tuple[BarDistribution, torch.Tensor]:
+    seen = episodes if network.architecture.past else without_past(episodes)
+    batch = standardised(seen).to(network.borders.device)
+    with torch.no_grad():
+        answer = network(batch.description, batch.trials, batch.queries, batch.past)
+    return answer, batch.targets
 
 
 def rank_correlations(answer: BarDistribution, targets: torch.Tensor) -> list[float]:

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from metahpo.surrogate.neural import Architecture, NeuralProcess
-from metahpo.train.episodes import Batch, Shape, draw_shape, standardised
+from metahpo.train.episodes import LARGEST_TARGET, Batch, Shape, draw_shape, standardised
 from metahpo.train.files import (
     below,
     check_settings,
@@ -35,8 +35,6 @@ from metahpo.train.reptile import Reptile
 from metahpo.train.variations import anonymous
 
 USUAL = Architecture()
-# A score beyond this is as far as one needs to know.
-LARGEST_TARGET = 10.0
 # Batches whose targets say where the bars are, and the range that they cover in any case.
 BORDER_BATCHES, BORDER_RANGE = 64, (-6.0, 8.0)
 

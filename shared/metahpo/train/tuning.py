@@ -24,13 +24,13 @@ from metahpo.surrogate.pretrained import WeightsError, default_weights, load_wei
 from metahpo.train import TrainingError
 from metahpo.train.files import usable_device
 from metahpo.train.loop import WEIGHTS, advance_to_end, check_shares
-from metahpo.train.measure import LEAST_TRIALS, held_out, log_densities
+from metahpo.train.measure import LEAST_TRIALS, TRIALS, held_out, log_densities, prior_density
 from metahpo.train.recorded import Family, Record, read_families
 from metahpo.train.surrogate import Settings, SurrogateTraining
 
 PRETRAINED, TUNED, OUTCOME = "pretrained.safetensors", "tuned.safetensors", "outcome.json"
 USUAL = Settings(
-    steps=600, synthetic=0.25, rate=2e-4, warmup=50, cooldown=0.5, averaged=100, log_every=50
+    steps=600, synthetic=0.25, rate=5e-4, warmup=50, cooldown=0.5, averaged=100, log_every=50
 )
 # Tasks of an archive that can be asked about, the share of them that is held out, and how many
 # that are.
@@ -45,25 +45,32 @@ class Outcome:
 
     Attributes:
         tasks: Names of the held-out ones.
-        before: Of each task, the mean log density of its scores by the pretrained weights.
+        before: ``tasks x len(TRIALS)``, mean log densities by the pretrained weights.
         after: By the tuned ones.
+        prior: Mean log density of made-up tasks' scores before and after: what was forgotten.
         weights: The file of those that were taken.
     """
 
     tasks: tuple[str, ...]
     before: Array
     after: Array
+    prior: tuple[float, float]
     weights: Path
+
+    @property
+    def differences(self) -> Array:
+        """Of each task, the mean over the numbers of trials."""
+        return (self.after - self.before).mean(axis=1)
 
     @property
     def gain(self) -> float:
         """The mean difference over the tasks."""
-        return float(np.mean(self.after - self.before))
+        return float(self.differences.mean())
 
     @property
     def standard_error(self) -> float:
         """Of the gain."""
-        return float(np.std(self.after - self.before, ddof=1)) / math.sqrt(len(self.tasks))
+        return float(self.differences.std(ddof=1)) / math.sqrt(len(self.tasks))
 
     @property
     def taken(self) -> bool:
@@ -81,7 +88,9 @@ class Outcome:
         return (
             f"{verdict}. Log density a value, mean over {len(self.tasks)} held-out tasks: "
             f"{self.before.mean():.3f} before, {self.after.mean():.3f} after, "
-            f"{self.gain:+.3f} (standard error {self.standard_error:.3f}). In {self.weights}."
+            f"{self.gain:+.3f} (standard error {self.standard_error:.3f}); "
+            f"of made-up tasks {self.prior[0]:.3f} before, {self.prior[1]:.3f} after. "
+            f"In {self.weights}."
         )
 
 
@@ -120,11 +129,13 @@ def tune_surrogate(
     run = SurrogateTraining(settings, families, usable_device(device), start=network)
     advance_to_end(run, folder / TUNED, checkpoint_seconds=checkpoint_seconds)
     studies = list(held_out(families, others))
+    before, after = network.to(run.device), run.averaged_network()
     outcome = Outcome(
-        tuple(task.name for family in others for task in family.tasks),
-        log_densities(network.to(run.device), studies).mean(-1),
-        log_densities(run.averaged_network(), studies).mean(-1),
-        folder / WEIGHTS,
+        tasks=tuple(task.name for family in others for task in family.tasks),
+        before=log_densities(before, studies),
+        after=log_densities(after, studies),
+        prior=(prior_density(before, settings.seed), prior_density(after, settings.seed)),
+        weights=folder / WEIGHTS,
     )
     _copied(path, folder / PRETRAINED)
     _copied(folder / (TUNED if outcome.taken else PRETRAINED), outcome.weights)
@@ -188,6 +199,8 @@ def _told(outcome: Outcome, settings: Settings) -> dict[str, object]:
         "taken": "tuned" if outcome.taken else "pretrained",
         "gain": outcome.gain,
         "standard_error": outcome.standard_error,
+        "prior": {"before": outcome.prior[0], "after": outcome.prior[1]},
+        "trials": TRIALS,
         "before": dict(zip(outcome.tasks, outcome.before.tolist(), strict=True)),
         "after": dict(zip(outcome.tasks, outcome.after.tolist(), strict=True)),
         "settings": asdict(settings),
