@@ -1,5 +1,6 @@
 """How well final values are predicted from partial learning curves, on lcbench.
 
+python -m benchmarks.curves --out .cache/curves.csv
 python -m benchmarks.curves --out .cache/curves.csv --weights out/curves/weights.safetensors
 
 For each validation task, 50 random configurations of which 10%, 25%, 50% or 75% of the curve is
@@ -24,7 +25,7 @@ from tqdm import tqdm
 
 from benchmarks.curve_peers import HORIZON, CurveGP, LastValue, Peer, PowerLaw, Question, Reply
 from benchmarks.problems import DATA, DataMissingError, YahpoProblem, load_family, split
-from metahpo.surrogate.curve_predictions import load_weights, predict_curve
+from metahpo.surrogate.curve_predictions import load_weights, predict_curve, shipped_network
 from metahpo.surrogate.curves import CurveProcess
 from metahpo.surrogate.network_file import WeightsError
 from metahpo.task import Trial
@@ -140,7 +141,7 @@ def main(argv: list[str] | None = None) -> int:
         prog="python -m benchmarks.curves",
         description="How well final values are predicted from partial learning curves.",
     )
-    parser.add_argument("--weights", type=Path, required=True, help="of the network")
+    parser.add_argument("--weights", type=Path, help="default: those of the package")
     parser.add_argument("--part", choices=("history", "validation"), default="validation")
     parser.add_argument("--count", type=int, default=50, help="configurations a task; 50")
     parser.add_argument("--tasks", type=int, default=100, help="at most so many")
@@ -150,7 +151,7 @@ def main(argv: list[str] | None = None) -> int:
     if min(arguments.count, arguments.tasks) < 1:
         parser.error("--count and --tasks must be at least 1")
     try:
-        network = load_weights(arguments.weights)
+        network = load_weights(arguments.weights) if arguments.weights else shipped_network()
         family, parts = load_family(FAMILY, arguments.data), split(FAMILY, arguments.data)
     except (DataMissingError, WeightsError, OSError) as error:
         print(error, file=sys.stderr)

@@ -14,14 +14,18 @@ from metahpo.surrogate.bars import BarDistribution
 from metahpo.surrogate.curve_predictions import (
     CurveDistribution,
     CurveError,
+    distribution,
     load_weights,
     predict_curve,
     save_weights,
+    shipped_network,
 )
 from metahpo.surrogate.curve_values import Curves, at_progress, seen_until, tidy
 from metahpo.surrogate.curves import CurveArchitecture, CurveProcess, laplace_bars
 from metahpo.surrogate.network_file import WeightsError
 from metahpo.task import Trial
+from metahpo.train.curve_episodes import synthetic_curves
+from metahpo.train.measure import coverage
 
 SPACE = Space(
     {
@@ -276,3 +280,48 @@ def test_files_that_are_no_weights_are_refused(network: CurveProcess, tmp_path: 
     for name in ("text", "sizeless", "partial"):
         with pytest.raises(WeightsError, match="metahpo train curves"):
             load_weights(tmp_path / name)
+
+
+# ---- the weights that come with the package ------------------------------------------------
+
+
+@pytest.mark.parametrize("context", [0, 8])
+def test_the_shipped_network_is_calibrated_on_the_prior(context: int) -> None:
+    """Of 1,200 final values in 200 studies; curves of a study are not independent.
+
+    If they were one observation a study, a share of 80% would have a standard error of 2.8
+    points, one of 50% of 3.5: with four of them on either side, one run in 10,000 would fail by
+    chance if the seed were not fixed.
+    """
+    batch = synthetic_curves(200, context, torch.Generator().manual_seed(11))
+    network = shipped_network()
+    with torch.no_grad():
+        answer = network(batch.description, batch.curves, batch.now, batch.asked[:, :1], context)
+    told = distribution(network, answer)
+    targets = batch.targets[:, context:, :1]
+    known = targets.isfinite()
+    places = told.cdf(targets.nan_to_num(0.0))[known]
+    half, most, nearly_all = coverage(places)
+    assert half == pytest.approx(0.5, abs=0.14)
+    assert most == pytest.approx(0.8, abs=0.115)
+    assert nearly_all > 0.88
+    # Better than a Laplace distribution around the last value, fitted to these very targets, which
+    # are cut off as in training.
+    moves = answer.seen.relative(batch.targets[:, :, :1])[:, context:]
+    units, last = (
+        part[:, context:].unsqueeze(-1) for part in (answer.seen.unit, answer.seen.last)
+    )
+    density = told.log_density((last + units * moves).nan_to_num(0.0)) + units.log()
+    laplace = -(2 * np.e * moves[known].abs().mean()).log()
+    assert float(density[known].mean()) > float(laplace) + 0.4
+
+
+def test_the_shipped_network_extrapolates_a_power_law() -> None:
+    """From a quarter of it, within a third of how far the last value is off."""
+    steps = np.arange(1, 53)
+    for power in (0.4, 0.7):
+        values = 0.9 - 0.5 * steps**-power
+        curve = [(float(s), float(v)) for s, v in zip(steps[:13], values[:13], strict=True)]
+        told = predict_curve(shipped_network(), SPACE, trial(0).configuration, curve, horizon=52.0)
+        assert abs(told.quantile(0.5).item() - values[-1]) < (values[-1] - values[12]) / 3
+        assert values[12] < told.quantile(0.9).item()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,9 @@ from metahpo.surrogate.curves import Answer, CurveArchitecture, CurveProcess
 from metahpo.surrogate.description import Description, describe
 from metahpo.surrogate.network_file import read_network, write_network
 from metahpo.task import Trial
+
+# Within the folder ``weights`` beside this file.
+SHIPPED = "curves.safetensors"
 
 
 class CurveError(ValueError):
@@ -98,7 +103,7 @@ def predict_curve(
     """What a trial will report, given what it has reported.
 
     Args:
-        network: From ``load_weights``.
+        network: From ``shipped_network`` or ``load_weights``.
         space: Of the trials.
         configuration: The trial's.
         curve: Its reports so far as (step, value); those without a finite value are passed over.
@@ -176,6 +181,12 @@ def load_weights(path: str | Path) -> CurveProcess:
         OSError: It cannot be read.
     """
     return read_network(path, _built, "metahpo train curves")
+
+
+@cache
+def shipped_network() -> CurveProcess:
+    """The network that comes with the package; docs/curves.md says what it learned from."""
+    return load_weights(Path(str(files("metahpo.surrogate") / "weights" / SHIPPED)))
 
 
 def _built(*, dilations: Sequence[int], **sizes: int) -> CurveProcess:
