@@ -25,7 +25,7 @@ from tqdm import tqdm
 from metahpo.alignment import AlignedTask
 from metahpo.archive import ArchiveError
 from metahpo.space import Array, Space
-from metahpo.surrogate import PastModels, build, fit_parameters
+from metahpo.surrogate import ClosedFormGP, PastModels, build, fit_parameters
 from metahpo.surrogate.neural import NeuralProcess
 from metahpo.surrogate.neural_model import NeuralModel, encode_past
 from metahpo.surrogate.pretrained import WeightsError, load_weights
@@ -87,12 +87,10 @@ def neural(network: NeuralProcess, study: Study, count: int, past: bool) -> tupl
     """The neural process."""
     encoded = encode_past(network, study.past, study.space) if past else None
     model = NeuralModel(network, study.space, *study.first(count), encoded)
+    X = study.space.features(study.queries)
     with torch.no_grad():
-        answer = model.answer(torch.from_numpy(study.space.features(study.queries)))
-    scores = torch.from_numpy(model.warp.scores(study.answers))
-    return answer.mean.numpy(), answer.log_density(scores).numpy() + model.warp.log_slopes(
-        study.answers
-    )
+        mean = model.answer(torch.from_numpy(X)).mean.numpy()
+    return mean, model.log_densities(X, study.answers)
 
 
 def gaussian_processes(
@@ -111,6 +109,7 @@ def gaussian_processes(
     for component in surrogate.components:
         with torch.no_grad():
             found = component.model.mean_and_variance(torch.from_numpy(X))
+        assert isinstance(component.model, ClosedFormGP)
         mean, variance = found[0].numpy(), found[1].numpy() + component.model.kernel.noise
         means += component.weight * component.warp.values(mean)
         z = (component.warp.scores(study.answers) - mean) ** 2 / variance

@@ -8,6 +8,7 @@ random stream of its own; threads, processes and restarts therefore agree.
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -25,8 +26,10 @@ from optuna.trial import FrozenTrial
 from metahpo.alignment import match_names
 from metahpo.decision import Decision, Source
 from metahpo.plugin import (
+    SURROGATES,
     checked_metafeatures,
     checked_seed,
+    checked_surrogate,
     fresh_seed,
     random_configuration,
     suggest,
@@ -68,12 +71,16 @@ class MetaSampler(BaseSampler):
         task: Meta-features of the task at hand, numbers by name (``{"rows": 5e4}``), as
             ``metahpo.metafeatures.extract`` gives them; NaN is what is not known. They are
             kept with the study, for this sampler's workers and for later readers.
+        surrogate: What predicts: ``"gp"``, Gaussian processes over the trials and the past;
+            ``"neural"``, a network pretrained on many tuning tasks; or a file of such a
+            network's weights, as ``metahpo train surrogate`` makes them.
         seed: Makes suggestions reproducible.
         warn_independent_sampling: Whether to log a warning when a hyperparameter that the
             study has seen before had to be drawn at random.
 
     Raises:
-        TypeError: For a history or a task of the wrong type.
+        TypeError: For a history, a task or a surrogate of the wrong type.
+        FileNotFoundError: For a file of weights that is not there.
         ValueError: For a meta-feature that is infinite, or a negative seed.
     """
 
@@ -82,11 +89,13 @@ class MetaSampler(BaseSampler):
         *,
         history: Past | Iterable[Past] | None = None,
         task: Mapping[str, float] | None = None,
+        surrogate: str | os.PathLike[str] = SURROGATES[0],
         seed: int | None = None,
         warn_independent_sampling: bool = True,
     ) -> None:
         self._history = History(history)
         self._metafeatures = checked_metafeatures({} if task is None else task)
+        self._surrogate = checked_surrogate(surrogate)
         self._seed = fresh_seed() if seed is None else checked_seed(seed)
         self._warn_independent_sampling = warn_independent_sampling
 
@@ -205,6 +214,7 @@ class MetaSampler(BaseSampler):
             count=deciding + 1,
             seed=trial_seed(self._seed, trial.number),
             define_by_run=True,
+            surrogate=self._surrogate,
             failed=lambda error: _logger.warning(
                 f"Trial {trial.number}: the model failed ({error!r}).", exc_info=True
             ),

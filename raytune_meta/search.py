@@ -9,6 +9,7 @@ saved, as JSON; from it and the arguments everything else follows.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -21,8 +22,10 @@ from ray.tune.search import UNDEFINED_METRIC_MODE, UNDEFINED_SEARCH_SPACE, Searc
 from metahpo.decision import Decision
 from metahpo.explain import describe
 from metahpo.plugin import (
+    SURROGATES,
     checked_metafeatures,
     checked_seed,
+    checked_surrogate,
     fresh_seed,
     suggest,
     trial_seed,
@@ -77,10 +80,14 @@ class MetaSearch(Searcher):
             ``Archive``, the path or URL of one, a ``Task``, or a list of these. Ray's experiments
             are read with the present metric and mode. Read once, when the first trial is made.
         task: Meta-features of the task at hand, numbers by name (``{"rows": 5e4}``).
+        surrogate: What predicts: ``"gp"``, Gaussian processes over the trials and the past;
+            ``"neural"``, a network pretrained on many tuning tasks; or a file of such a
+            network's weights, as ``metahpo train surrogate`` makes them.
         seed: Makes suggestions reproducible, as far as results come in the same order.
 
     Raises:
         TypeError: For an argument of the wrong type.
+        FileNotFoundError: For a file of weights that is not there.
         ValueError: For a space that cannot be searched, another mode, a negative seed, or
             rewards that are not as many as the points.
     """
@@ -95,6 +102,7 @@ class MetaSearch(Searcher):
         evaluated_rewards: Sequence[float] | None = None,
         history: Any = None,
         task: Mapping[str, float] | None = None,
+        surrogate: str | os.PathLike[str] = SURROGATES[0],
         seed: int | None = None,
     ) -> None:
         check_metric(metric, mode)
@@ -103,6 +111,7 @@ class MetaSearch(Searcher):
         self._rewards = list(evaluated_rewards or ())
         self._history = History(history)
         self._metafeatures = checked_metafeatures({} if task is None else task)
+        self._surrogate = checked_surrogate(surrogate)
         self._seed = fresh_seed() if seed is None else checked_seed(seed)
         self._own_space = space is not None
         self._space: SearchSpace | None = None
@@ -181,7 +190,8 @@ class MetaSearch(Searcher):
         return space.finished(configuration), decision
 
     def _decision(self, count: int) -> Decision:
-        return self._make(*self._known(), trial_seed(self._seed, self._asked), count)
+        seed = trial_seed(self._seed, self._asked)
+        return self._make(self._surrogate, *self._known(), seed, count)
 
     def _known(self) -> tuple[Task, list[Task]]:
         """The sweep so far and the history: what does not change any more."""
@@ -191,13 +201,16 @@ class MetaSearch(Searcher):
         return task, self._history.tasks(task, str(self._metric), mode)
 
     @staticmethod
-    def _make(task: Task, history: Sequence[Task], seed: int, count: int) -> Decision:
+    def _make(
+        surrogate: str, task: Task, history: Sequence[Task], seed: int, count: int
+    ) -> Decision:
         return suggest(
             task,
             history,
             count=count,
             seed=seed,
             define_by_run=False,
+            surrogate=surrogate,
             failed=lambda error: _logger.warning(f"The model failed ({error!r}).", exc_info=True),
         )
 
@@ -208,7 +221,8 @@ class MetaSearch(Searcher):
         if parallel < 2 or self._points_used < len(self._points):
             return
         seed = trial_seed(self._seed, self._asked)
-        self._plan.begin(partial(self._make, *self._known(), seed, 1), self._ledger.ended)
+        make = partial(self._make, self._surrogate, *self._known(), seed, 1)
+        self._plan.begin(make, self._ledger.ended)
 
     @property
     def _live(self) -> int:

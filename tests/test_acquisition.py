@@ -1,5 +1,7 @@
 """Expected improvement is truly optimised, over points that exist."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -85,13 +87,7 @@ def test_the_mixture_is_the_mixture_of_expected_improvements():
     first, points = fitted(MIXED)
     second, _ = fitted(MIXED, seed=1)
     (a,), (b,) = first.components, second.components
-    mixture = Surrogate(
-        (
-            type(a)(0.7, a.model, a.warp, a.log_densities),
-            type(b)(0.3, b.model, b.warp, b.log_densities),
-        ),
-        0.5,
-    )
+    mixture = Surrogate((replace(a, weight=0.7), replace(b, weight=0.3)), 0.5)
     X = torch.as_tensor(MIXED.features(points)).unsqueeze(-2)
     with torch.no_grad():
         improvements = [

@@ -117,7 +117,7 @@ def test_without_past_there_is_one_model_and_no_trust():
     X = np.random.default_rng(0).random((5, 2))
     model = surrogate(X, X.sum(axis=1), None)
     assert model.trust is None
-    assert model.transferred is None
+    assert model.informed is None
     assert [component.weight for component in model.components] == [1.0]
 
 
@@ -127,7 +127,7 @@ def test_few_trials_leave_everything_to_the_past(n):
     X = rng.random((n, 2))
     model = surrogate(X, function(X), past)
     assert model.trust == 1.0
-    assert model.transferred is model.components[0]
+    assert model.informed is model.components[0]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -141,8 +141,8 @@ def test_weights(seed):
     assert weights == sorted(weights, reverse=True)
     assert model.trust is not None
     assert 0.0 <= model.trust <= 1.0
-    if model.transferred:
-        assert model.transferred.weight == model.trust
+    if model.informed:
+        assert model.informed.weight == model.trust
 
 
 def test_either_model_can_be_left_out():

@@ -11,6 +11,8 @@ syne-bounding-box,
 syne-quantile
 hebo                    HEBO
 meta, meta-none         MetaSampler with the history, and without any
+meta-gp, meta-neural,   MetaSampler with the surrogate of that name, with and without history
+meta-gp-none, ...
 meta-no-...             MetaSampler without a part of it
 """
 
@@ -27,6 +29,7 @@ import optuna
 from benchmarks.peers import hebo, samplers, smac3, synetune
 from benchmarks.peers.base import Method, NotInstalledError, Peer, Setup
 from benchmarks.problems import Problem
+from metahpo.plugin import SURROGATES
 from metahpo.task import Task
 
 __all__ = [
@@ -77,6 +80,14 @@ METHODS: dict[str, Method] = {
     "hebo": Method(hebo.HEBOPeer, "HEBO", available=hebo.available),
     "meta": Method(samplers.meta, "metahpo", learns=True),
     "meta-none": Method(samplers.meta_none, "metahpo"),
+    **{
+        f"meta-{name}": Method(samplers.meta_with(name), "metahpo", learns=True)
+        for name in SURROGATES
+    },
+    **{
+        f"meta-{name}-none": Method(samplers.meta_with(name, historyless=True), "metahpo")
+        for name in SURROGATES
+    },
     **{
         f"meta-no-{part}": Method(
             samplers.ablated(part),

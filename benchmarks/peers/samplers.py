@@ -138,12 +138,14 @@ class AblatedPeer(SamplerPeer):
             return super().ask()
 
 
-def _meta_sampler(problem: Problem, history: Sequence[Task], seed: int) -> BaseSampler:
+def _meta_sampler(
+    problem: Problem, history: Sequence[Task], seed: int, **arguments: Any
+) -> BaseSampler:
     # Imported here: the peers run without it.
     from optuna_meta import MetaSampler
 
     known = problem.metafeatures
-    return MetaSampler(history=list(history), seed=seed, task=known or None)
+    return MetaSampler(history=list(history), seed=seed, task=known or None, **arguments)
 
 
 def meta(problem: Problem, history: Sequence[Task], seed: int, trials: int) -> SamplerPeer:
@@ -154,6 +156,14 @@ def meta(problem: Problem, history: Sequence[Task], seed: int, trials: int) -> S
 def meta_none(problem: Problem, history: Sequence[Task], seed: int, trials: int) -> SamplerPeer:
     """MetaSampler without any history."""
     return meta(problem, [], seed, trials)
+
+
+def meta_with(surrogate: str, *, historyless: bool = False) -> Setup:
+    """MetaSampler with another surrogate than its default."""
+    return lambda problem, history, seed, trials: SamplerPeer(
+        problem,
+        _meta_sampler(problem, [] if historyless else history, seed, surrogate=surrogate),
+    )
 
 
 def has_part(part: str, problem: Problem) -> bool:

@@ -21,9 +21,13 @@ from torch import Tensor
 from metahpo.shrink import Box
 from metahpo.space import INACTIVE_POSITION, Array, Space
 from metahpo.surrogate import ClosedFormGP, Surrogate
+from metahpo.surrogate.mixture import ScoreModel
+from metahpo.surrogate.neural_model import NeuralModel
 
 # A number with more levels than this is climbed as if it were continuous, and only then snapped.
 FEW_LEVELS = 32
+# What bars far below the incumbent give is zero; its logarithm would have no gradient.
+LEAST_IMPROVEMENT = 1e-40
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,10 @@ class Effort:
     turns: int = 2
 
 
+# For a network, whose gradients cost many times those of a Gaussian process.
+BRIEF = Effort(samples=256, neighbours=20, starts=4, iterations=5, turns=1)
+
+
 class ClosedFormLogEI(LogExpectedImprovement):
     """BoTorch's LogEI, with the moments taken from a ``ClosedFormGP`` directly.
 
@@ -60,6 +68,19 @@ class ClosedFormLogEI(LogExpectedImprovement):
         assert isinstance(self.model, ClosedFormGP)
         mean, variance = self.model.mean_and_variance(X)
         return mean, variance.clamp_min(min_var).sqrt() if compute_sigma else None
+
+
+class BarLogEI(AcquisitionFunction):
+    """Logarithm of the expected improvement in scores under a ``NeuralModel``, from its bars."""
+
+    def __init__(self, model: NeuralModel) -> None:
+        super().__init__(model)
+        self._model = model
+
+    def forward(self, X: Tensor) -> Tensor:
+        """``batch_shape`` values at ``batch_shape x 1 x p`` features."""
+        improvement = self._model.expected_improvement(X.squeeze(-2))
+        return improvement.clamp_min(LEAST_IMPROVEMENT).log()
 
 
 class MixtureLogEI(AcquisitionFunction):
@@ -76,10 +97,7 @@ class MixtureLogEI(AcquisitionFunction):
 
     def __init__(self, surrogate: Surrogate) -> None:
         super().__init__(surrogate.components[0].model)
-        self._parts = [
-            ClosedFormLogEI(c.model, best_f=torch.tensor(c.model.incumbent, dtype=torch.float64))
-            for c in surrogate.components
-        ]
+        self._parts = [_log_ei(component.model) for component in surrogate.components]
         self._logs = [float(np.log(c.weight * c.warp.unit)) for c in surrogate.components]
 
     def forward(self, X: Tensor) -> Tensor:
@@ -93,6 +111,13 @@ class MixtureLogEI(AcquisitionFunction):
         """
         values = [log + part(X) for log, part in zip(self._logs, self._parts, strict=True)]
         return values[0] if len(values) == 1 else torch.logaddexp(*values)
+
+
+def _log_ei(model: ScoreModel) -> AcquisitionFunction:
+    if isinstance(model, NeuralModel):
+        return BarLogEI(model)
+    best = torch.tensor(model.incumbent, dtype=torch.float64)
+    return ClosedFormLogEI(model, best_f=best)
 
 
 def maximise(

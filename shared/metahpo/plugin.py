@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,8 @@ from metahpo.decision import Decision, Source
 from metahpo.space import Space
 from metahpo.task import Task
 
+# Surrogates by name (metahpo.modelling); the first is the default.
+SURROGATES = ("gp", "neural")
 # What a model's linear algebra raises on data that it cannot fit. A mistake of the user raises
 # TypeError or ValueError and is shown.
 _NUMERICAL_ERRORS = (RuntimeError, ArithmeticError, np.linalg.LinAlgError)
@@ -28,6 +32,7 @@ def suggest(
     count: int,
     seed: int,
     define_by_run: bool,
+    surrogate: str,
     failed: Callable[[Exception], None],
 ) -> Decision:
     """What the policy suggests; random configurations where its model fails.
@@ -38,12 +43,20 @@ def suggest(
         count: How many configurations.
         seed: Of everything random.
         define_by_run: As in ``metahpo.policy.suggest``.
+        surrogate: As in ``metahpo.policy.suggest``.
         failed: Called with what a model raised, from within the ``except`` clause.
     """
     from metahpo import policy
 
     try:
-        return policy.suggest(task, history, count=count, seed=seed, define_by_run=define_by_run)
+        return policy.suggest(
+            task,
+            history,
+            count=count,
+            seed=seed,
+            define_by_run=define_by_run,
+            surrogate=surrogate,
+        )
     except _NUMERICAL_ERRORS as error:
         failed(error)
         rng = np.random.default_rng(seed)
@@ -79,6 +92,24 @@ def checked_seed(seed: int) -> int:
     if seed < 0:
         raise ValueError(f"seed must not be negative, got {seed}")
     return int(seed)
+
+
+def checked_surrogate(given: str | os.PathLike[str]) -> str:
+    """The surrogate that a user named.
+
+    Raises:
+        TypeError: For what is neither a name nor a path.
+        FileNotFoundError: For a path where there is no file.
+    """
+    if not isinstance(given, str | os.PathLike):
+        raise TypeError(f"surrogate must be a name or a file of weights, got {given!r}")
+    name = os.fspath(given)
+    if name not in SURROGATES and not Path(name).is_file():
+        raise FileNotFoundError(
+            f"surrogate must be one of {', '.join(SURROGATES)} or a file of weights as "
+            f"`metahpo train surrogate` makes them, got {name!r}"
+        )
+    return name
 
 
 def checked_metafeatures(given: Mapping[str, float]) -> dict[str, float]:

@@ -7,19 +7,20 @@ between calls but caches of fits, under the data they were made from.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from metahpo.acquisition import MixtureLogEI, maximise
-from metahpo.cache import Cache
+from metahpo.acquisition import BRIEF, Effort, MixtureLogEI, maximise
 from metahpo.decision import Decision, Source
 from metahpo.history import Past, expected_space, prepare
+from metahpo.modelling import GAUSSIAN, gaussian_surrogate, network_named, neural_surrogate
 from metahpo.shrink import Box, natural_bounds, promising_box, widen
 from metahpo.similarity import sharpen
 from metahpo.space import Array, Space
 from metahpo.study import Study, key_of, study_arrays
-from metahpo.surrogate import Fitted, PastModels, Surrogate, build, fit_parameters
+from metahpo.surrogate import Surrogate
+from metahpo.surrogate.neural_model import NeuralModel
 from metahpo.task import Task
 
 __all__ = ["Switches", "expected_space", "suggest"]
@@ -35,9 +36,6 @@ AUDITED = 15
 AUDIT_TRUST = 0.2
 # Below this trust the space is not shrunk.
 SHRINK_TRUST = 0.5
-# Hyperparameters are fitted anew when a study has grown by this factor.
-REFIT_GROWTH = 1.1
-REFIT_ALWAYS_UNTIL = 10
 # Past tasks that a decision names.
 NAMED_TASKS = 5
 
@@ -60,6 +58,7 @@ def suggest(
     count: int = 1,
     seed: int = 0,
     define_by_run: bool = True,
+    surrogate: str = GAUSSIAN,
     switches: Switches = Switches(),
 ) -> Decision:
     """Configurations to run next.
@@ -72,13 +71,17 @@ def suggest(
         define_by_run: Whether the task's space is only what its trials have asked for so far, so
             that conditions and hyperparameters that history shows are added to it. False where
             the space is stated in full.
+        surrogate: ``"neural"``, the pretrained network; ``"gp"``, Gaussian processes; or a file
+            of the network's weights.
         switches: Parts to turn off.
 
     Returns:
         The configurations and the reasons. The same arguments give the same decision.
 
     Raises:
-        ValueError: For a count below 1 or a space without hyperparameters.
+        ValueError: For a count below 1, a space without hyperparameters, or a file that holds
+            no weights.
+        OSError: The weights cannot be read.
     """
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")
@@ -87,13 +90,14 @@ def suggest(
     past = prepare(task, history, metafeatures=switches.metafeatures, define_by_run=define_by_run)
     study = study_arrays(task, past.space)
     rng = np.random.default_rng(seed)
-    if not past.tasks and len(study.values) < _space_filling_trials(study.space):
+    informed = past.tasks or surrogate != GAUSSIAN
+    if not informed and len(study.values) < _space_filling_trials(study.space):
         return _fill_space(study, count, rng)
     if past.tasks and len(study.values) < PORTFOLIO_TRIALS:
         if switches.portfolio:
             return _from_portfolio(study, past, count, rng)
         return _fill_space(study, count, rng)
-    return _from_surrogate(study, past, count, rng, switches)
+    return _from_surrogate(study, past, count, rng, switches, surrogate)
 
 
 # ---- three ways to decide ------------------------------------------------------------------
@@ -180,10 +184,15 @@ def _audit(study: Study, trust: float | None, rng: np.random.Generator) -> Decis
 
 
 def _from_surrogate(
-    study: Study, past: Past, count: int, rng: np.random.Generator, switches: Switches
+    study: Study,
+    past: Past,
+    count: int,
+    rng: np.random.Generator,
+    switches: Switches,
+    named: str,
 ) -> Decision:
     """What the surrogate expects the largest improvement from."""
-    surrogate = _surrogate(study, past, switches)
+    surrogate = _surrogate(study, past, switches, named)
     trusted = surrogate.trust is not None and surrogate.trust >= AUDIT_TRUST
     if switches.trust and trusted and count == 1 and _is_stuck(study):
         return _audit(study, surrogate.trust, rng)
@@ -199,66 +208,44 @@ def _from_surrogate(
             study.best,
             past.candidates,
             rng,
+            BRIEF if _is_neural(surrogate) else Effort(),
         )
         tried = study.tried | {key_of(point) for point in chosen}
         chosen.append(_first_fresh(points, tried, study, rng))
     mean, deviation = surrogate.predict(study.space.features(chosen[0][None]))
-    transferred = surrogate.transferred
     return Decision(
         configurations=tuple(study.space.decode(np.stack(chosen))),
         source=Source.ACQUISITION,
         reason="Largest expected improvement over the best trial so far.",
-        past_tasks=_heaviest(past, transferred.model.task_weights) if transferred else (),
-        trust=surrogate.trust,
+        past_tasks=_followed(past, surrogate),
+        trust=surrogate.trust if past.tasks else None,
         mean=mean,
         deviation=deviation,
         shrunk=natural_bounds(box, study.space),
     )
 
 
-def _surrogate(study: Study, past: Past, switches: Switches) -> Surrogate:
-    owner = study.space.feature_owner
-    X = study.space.features(study.points)
-    models = past.models if switches.transfer else None
-    rho = past.relevance
-    fitted = _fitted(X, study.values, owner, models, rho)
-    if not switches.trust and fitted.transfer is not None:
-        fitted = replace(fitted, target=None)
-    return build(X, study.values, owner, models, rho, fitted)
-
-
-def _fitted(
-    X: Array, values: Array, owner: tuple[int, ...], models: PastModels | None, rho: Array
-) -> Fitted:
-    """Hyperparameters fitted to the study's first trials, as many as the schedule says.
-
-    A fit serves until the study has grown by a tenth. It depends on those first trials alone,
-    so that a restarted or second worker, whose cache is empty, comes to the same numbers.
-    """
-    count = _scheduled(len(values))
-    X, values = X[:count], values[:count]
-    key = (id(models), owner, rho.tobytes(), X.tobytes(), values.tobytes())
-    # The models are kept beside the fit: their id stays theirs.
-    return _fits.get(key, lambda: (fit_parameters(X, values, owner, models, rho), models))[0]
-
-
-def _scheduled(count: int) -> int:
-    """The largest number of the refitting schedule that is at most ``count``."""
-    scheduled = min(count, REFIT_ALWAYS_UNTIL)
-    while (following := int(np.ceil(scheduled * REFIT_GROWTH))) <= count:
-        scheduled = following
-    return scheduled
+def _surrogate(study: Study, past: Past, switches: Switches, surrogate: str) -> Surrogate:
+    transfer, trust = switches.transfer, switches.trust
+    if surrogate == GAUSSIAN:
+        return gaussian_surrogate(study, past, transfer=transfer, trust=trust)
+    network = network_named(surrogate)
+    return neural_surrogate(study, past, network, transfer=transfer, trust=trust)
 
 
 def _box(study: Study, past: Past, surrogate: Surrogate, switches: Switches) -> Box:
     trusted = surrogate.trust is not None and surrogate.trust >= SHRINK_TRUST
-    if not switches.shrink or not past.tasks or not trusted:
+    # A network knows where the past was good at every point; its past has no other models.
+    if not (switches.shrink and trusted and not _is_neural(surrogate) and past.models):
         return Box.full(study.space)
-    assert past.models is not None
     predictions = past.models.predict(study.space.features(study.points))
     weights = sharpen(past.relevance, study.values, predictions)
     box = promising_box(past.tasks, weights, study.space)
     return widen(box, study.points, study.values, study.space)
+
+
+def _is_neural(surrogate: Surrogate) -> bool:
+    return surrogate.informed is not None and isinstance(surrogate.informed.model, NeuralModel)
 
 
 def _first_fresh(
@@ -279,6 +266,15 @@ def _first_fresh(
     return points[0]
 
 
+def _followed(past: Past, surrogate: Surrogate) -> tuple[tuple[str, float], ...]:
+    """The past tasks behind a prediction: as trials weigh them, or beforehand if none does."""
+    if not past.tasks or surrogate.informed is None:
+        return ()
+    model = surrogate.informed.model
+    weights = past.relevance if isinstance(model, NeuralModel) else model.task_weights
+    return _heaviest(past, weights)
+
+
 def _heaviest(past: Past, weights: Array) -> tuple[tuple[str, float], ...]:
     """Names and shares of the past tasks that carry most weight, by its absolute amount."""
     total = float(np.abs(weights).sum())
@@ -286,6 +282,3 @@ def _heaviest(past: Past, weights: Array) -> tuple[tuple[str, float], ...]:
         return ()
     order = np.argsort(-np.abs(weights), kind="stable")[:NAMED_TASKS]
     return tuple((past.tasks[i].name, float(weights[i]) / total) for i in order)
-
-
-_fits: Cache[tuple[Fitted, PastModels | None]] = Cache(16)

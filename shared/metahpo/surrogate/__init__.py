@@ -1,8 +1,9 @@
 """Predicting a task from its own trials and from past tasks."""
 
 from metahpo.surrogate.gp import ClosedFormGP
+from metahpo.surrogate.mixture import Component, Surrogate
 from metahpo.surrogate.past import PastModels, aligned_features, thin
-from metahpo.surrogate.transfer import Component, Fitted, Surrogate, build, fit_parameters
+from metahpo.surrogate.transfer import Fitted, build, fit_parameters
 
 __all__ = [
     "ClosedFormGP",

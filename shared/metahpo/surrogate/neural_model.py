@@ -238,6 +238,21 @@ class NeuralModel(Model):
         answer = self.answer(X)
         return answer.mean, answer.variance
 
+    def log_densities(self, X: Array, values: Array) -> Array:
+        """Of values, each on its own.
+
+        Args:
+            X: m x p features.
+            values: m.
+
+        Returns:
+            m logarithms of densities in values, not in scores.
+        """
+        with torch.no_grad():
+            answer = self.answer(torch.as_tensor(X))
+        scores = torch.from_numpy(self.warp.scores(values))
+        return answer.log_density(scores).numpy() + self.warp.log_slopes(values)
+
     def expected_improvement(self, X: Tensor, best: float | None = None) -> Tensor:
         """In closed form from the bars.
 

@@ -1,22 +1,19 @@
-"""The surrogate of a study: a transferred model and a target-only one, weighed by evidence.
+"""The Gaussian processes of a study: one that learns from past tasks, and a target-only one.
 
-Both are Gaussian processes in closed form. The transferred one has the past tasks for its prior
-and learns, besides its variances, how the present task's values map to scores (the two numbers
-of a ``Warp``). The target-only one never sees the past. Each one's weight follows from the
-predictive densities of the target's values, one after the other, given the ones before; their
-product is the marginal likelihood. (The hyperparameters are those fitted to most of these
-values, for both models alike.) A past that misleads loses weight with every value that it did
-not expect. A past that is wrong in a regular way, such as one with its sign turned, may keep its
-weight: the tasks' own weights can be negative, and then it informs.
+Both are in closed form. The transferred one has the past tasks for its prior and learns, besides
+its variances, how the present task's values map to scores (the two numbers of a ``Warp``). The
+target-only one never sees the past. Their weights (``mixture.py``) follow from the marginal
+likelihood; the hyperparameters are those fitted to most of the values, for both models alike. A
+past that is wrong in a regular way, such as one with its sign turned, may keep its weight: the
+tasks' own weights can be negative, and then it informs.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-import torch
 from scipy.linalg import LinAlgError, cholesky, solve_triangular
 from scipy.optimize import minimize
 
@@ -31,84 +28,12 @@ from metahpo.surrogate.kernel import (
     fit,
     matern52,
 )
+from metahpo.surrogate.mixture import Component, Surrogate, mix
 from metahpo.surrogate.past import PastModels
 from metahpo.surrogate.scores import Warp, standardising_warp
 
 # Below so many observations a target-only model has nothing to say.
 TARGET_ONLY_FROM = 4
-# Log odds for the transferred model before any evidence.
-PRIOR_LOG_ODDS = 2.0
-# What one trial can add to the log odds or take from them: a Gaussian density makes too much of
-# one surprise.
-MOST_PER_TRIAL = 3.0
-# A component of less weight is left out: it costs time and changes nothing.
-NEGLIGIBLE = 0.002
-
-
-@dataclass(frozen=True, eq=False)
-class Component:
-    """One model of the mixture.
-
-    Attributes:
-        weight: In [0, 1].
-        model: Predicts scores.
-        warp: Values to its scores.
-        log_densities: n, of each observed value given the ones before it.
-    """
-
-    weight: float
-    model: ClosedFormGP
-    warp: Warp
-    log_densities: Array
-
-    @property
-    def transferred(self) -> bool:
-        """Whether it knows the past."""
-        return self.model.prior is not None
-
-
-@dataclass(frozen=True, eq=False)
-class Surrogate:
-    """A mixture of one or two models, heaviest first.
-
-    Attributes:
-        components: Their weights sum to 1, less what was negligible.
-        trust: Weight of the transferred model; None without a past.
-    """
-
-    components: tuple[Component, ...]
-    trust: float | None
-
-    @property
-    def transferred(self) -> Component | None:
-        """The component that knows the past, if it carries weight."""
-        return next((c for c in self.components if c.transferred), None)
-
-    def believing(self, X: Array) -> Surrogate:
-        """The surrogate with trials that are still running, believed at their means.
-
-        Args:
-            X: m x p features.
-        """
-        if not len(X):
-            return self
-        components = tuple(replace(c, model=c.model.believing(X)) for c in self.components)
-        return replace(self, components=components)
-
-    def predict(self, X: Array) -> tuple[float, float]:
-        """Mean and standard deviation of the value at one point, by the heaviest component.
-
-        Args:
-            X: 1 x p features.
-        """
-        heaviest = self.components[0]
-        with torch.no_grad():
-            mean, variance = heaviest.model.mean_and_variance(torch.as_tensor(X))
-        score, deviation = float(mean[0]), math.sqrt(float(variance[0]))
-        low, centre, high = heaviest.warp.values(
-            np.array([score - deviation, score, score + deviation])
-        )
-        return float(centre), float(high - low) / 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +55,13 @@ class TransferParameters:
 
 
 def fit_parameters(
-    X: Array, values: Array, owner: tuple[int, ...], past: PastModels | None, rho: Array
+    X: Array,
+    values: Array,
+    owner: tuple[int, ...],
+    past: PastModels | None,
+    rho: Array,
+    *,
+    informed: bool = False,
 ) -> Fitted:
     """Hyperparameters of both models.
 
@@ -140,9 +71,11 @@ def fit_parameters(
         owner: p: the hyperparameter that each feature belongs to.
         past: Models of the past tasks, if there are any.
         rho: t: how much each past task matters beforehand; sums to 1.
+        informed: Whether there is another model that knows more than the study's trials, so
+            that few of them need no model of their own.
     """
     target = None
-    if past is None or len(values) >= TARGET_ONLY_FROM:
+    if (past is None and not informed) or len(values) >= TARGET_ONLY_FROM:
         target = fit([Data(X, standardising_warp(values).scores(values))], owner)
     transfer = None if past is None else _fit_transfer(X, values, past, rho)
     return Fitted(target, transfer)
@@ -155,6 +88,8 @@ def build(
     past: PastModels | None,
     rho: Array,
     fitted: Fitted,
+    *,
+    informed: Component | None = None,
 ) -> Surrogate:
     """The surrogate given all trials, with hyperparameters fitted to some of them.
 
@@ -165,39 +100,18 @@ def build(
         past: Models of the past tasks, if there are any.
         rho: t: how much each past task matters beforehand; sums to 1.
         fitted: From ``fit_parameters``.
+        informed: Takes the transferred model's place.
 
     Raises:
         numpy.linalg.LinAlgError: Where a covariance cannot be factorised.
     """
-    candidates = []
-    if past is not None and fitted.transfer is not None:
-        candidates.append(_transferred(X, values, past, rho, fitted.transfer))
-    if fitted.target is not None:
-        candidates.append(_target_only(X, values, owner, fitted.target))
-    if len(candidates) == 1:
-        component = candidates[0]
-        return Surrogate((component,), 1.0 if component.transferred else None)
-    log_odds = PRIOR_LOG_ODDS + _advantage(*(c.log_densities for c in candidates))
-    if past is not None:
-        log_odds -= _contradiction(values, past.predict(X) @ rho)
-    trust = 1.0 / (1.0 + math.exp(-np.clip(log_odds, -50.0, 50.0)))
-    weighed = [
-        replace(component, weight=weight)
-        for component, weight in zip(candidates, (trust, 1.0 - trust), strict=True)
-        if weight > NEGLIGIBLE
-    ]
-    return Surrogate(tuple(sorted(weighed, key=lambda c: -c.weight)), trust)
-
-
-def _advantage(transferred: Array, target_only: Array) -> float:
-    """Log Bayes factor of the transferred model, to which no trial adds too much.
-
-    Args:
-        transferred: n log predictive densities.
-        target_only: n. The first trial is left out: neither model predicted it.
-    """
-    differences = np.clip(transferred - target_only, -MOST_PER_TRIAL, MOST_PER_TRIAL)
-    return float(differences[1:].sum())
+    target = None if fitted.target is None else _target_only(X, values, owner, fitted.target)
+    if informed is not None or past is None or fitted.transfer is None:
+        return mix(informed, target)
+    transferred = _transferred(X, values, past, rho, fitted.transfer)
+    if target is None:
+        return mix(transferred, None)
+    return mix(transferred, target, _contradiction(values, past.predict(X) @ rho))
 
 
 def _contradiction(values: Array, expected: Array) -> float:
@@ -229,7 +143,7 @@ def _target_only(
         CONSTANT_VARIANCE,
     )
     model = ClosedFormGP(X, warp.scores(values), kernel)
-    return Component(1.0, model, warp, model.log_densities + warp.log_slopes(values))
+    return Component(1.0, model, warp, model.log_densities + warp.log_slopes(values), False)
 
 
 def _transferred(
@@ -239,7 +153,7 @@ def _transferred(
     kernel = Kernel(past.lengthscales, parameters.signal, parameters.noise, OFFSET_VARIANCE)
     prior = Prior(past, rho, parameters.kappa)
     model = ClosedFormGP(X, warp.scores(values), kernel, prior)
-    return Component(1.0, model, warp, model.log_densities + warp.log_slopes(values))
+    return Component(1.0, model, warp, model.log_densities + warp.log_slopes(values), True)
 
 
 # ---- fitting the transferred model ---------------------------------------------------------

@@ -1,0 +1,167 @@
+"""The surrogate of the present study, from its trials and what is known besides.
+
+Fits are kept under the data that they were made from, so that workers and restarts agree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from metahpo.cache import Cache
+from metahpo.history import Past
+from metahpo.space import Array
+from metahpo.study import Study
+from metahpo.surrogate import Component, Fitted, PastModels, Surrogate, build, fit_parameters
+from metahpo.surrogate.mixture import mix
+from metahpo.surrogate.neural import NeuralProcess
+from metahpo.surrogate.neural_model import EncodedPast, NeuralModel, encode_past
+from metahpo.surrogate.pretrained import default_weights, load_weights
+
+# Hyperparameters are fitted anew when a study has grown by this factor.
+REFIT_GROWTH = 1.1
+REFIT_ALWAYS_UNTIL = 10
+# The last trials whose densities are evidence for or against the network: each costs a prediction
+# once.
+EVIDENCE = 100
+# Names of surrogates; any other is a file of weights.
+GAUSSIAN, NEURAL = "gp", "neural"
+
+
+def neural_surrogate(
+    study: Study, past: Past, network: NeuralProcess, *, transfer: bool = True, trust: bool = True
+) -> Surrogate:
+    """A pretrained network, weighed against the study's own trials.
+
+    Args:
+        study: The study, which may have no trial yet.
+        past: Past tasks, if there are any.
+        network: Ready to predict.
+        transfer: Whether the past is looked at.
+        trust: Whether the network is weighed at all.
+    """
+    encoded = _encoded_past(past, network) if transfer else None
+    informed = _neural(study, past, network, encoded)
+    if not trust or not len(study.values):
+        return mix(informed, None)
+    X = study.space.features(study.points)
+    nothing = np.empty(0)
+    fitted = _fitted(study, X, None, nothing, informed=True)
+    owner = study.space.feature_owner
+    return build(X, study.values, owner, None, nothing, fitted, informed=informed)
+
+
+def gaussian_surrogate(
+    study: Study, past: Past, *, transfer: bool = True, trust: bool = True
+) -> Surrogate:
+    """Gaussian processes with and without the past.
+
+    Args:
+        study: The study, with one trial at least.
+        past: Past tasks, if there are any.
+        transfer: Whether the past is looked at.
+        trust: Whether its model is weighed at all.
+    """
+    X = study.space.features(study.points)
+    models, rho = past.models if transfer else None, past.relevance
+    fitted = _fitted(study, X, models, rho)
+    if not trust and fitted.transfer is not None:
+        fitted = replace(fitted, target=None)
+    return build(X, study.values, study.space.feature_owner, models, rho, fitted)
+
+
+# ---- Gaussian processes --------------------------------------------------------------------
+
+
+def _fitted(
+    study: Study, X: Array, models: PastModels | None, rho: Array, *, informed: bool = False
+) -> Fitted:
+    """Hyperparameters fitted to the study's first trials, as many as the schedule says.
+
+    A fit serves until the study has grown by a tenth. It depends on those first trials alone,
+    so that a restarted or second worker, whose cache is empty, comes to the same numbers.
+    """
+    count, owner = _scheduled(len(X)), study.space.feature_owner
+    X, values = X[:count], study.values[:count]
+    key = (id(models), informed, owner, rho.tobytes(), X.tobytes(), values.tobytes())
+
+    def fit() -> tuple[Fitted, PastModels | None]:
+        # The models are kept beside the fit: their id stays theirs.
+        return fit_parameters(X, values, owner, models, rho, informed=informed), models
+
+    return _fits.get(key, fit)[0]
+
+
+def _scheduled(count: int) -> int:
+    """The largest number of the refitting schedule that is at most ``count``."""
+    scheduled = min(count, REFIT_ALWAYS_UNTIL)
+    while (following := int(np.ceil(scheduled * REFIT_GROWTH))) <= count:
+        scheduled = following
+    return scheduled
+
+
+_fits: Cache[tuple[Fitted, PastModels | None]] = Cache(16)
+
+
+# ---- the pretrained network ----------------------------------------------------------------
+
+
+def network_named(surrogate: str) -> NeuralProcess:
+    """The pretrained network.
+
+    Args:
+        surrogate: ``"neural"`` for the one that comes with the package, or a file of weights.
+
+    Raises:
+        WeightsError: There are no such weights, or the file holds others.
+        OSError: It cannot be read.
+    """
+    path = default_weights() if surrogate == NEURAL else Path(surrogate)
+    changed = path.stat().st_mtime_ns if path.is_file() else None
+    return _networks.get((path, changed), lambda: load_weights(path))
+
+
+def _encoded_past(past: Past, network: NeuralProcess) -> EncodedPast | None:
+    def encode() -> tuple[EncodedPast | None, Past, NeuralProcess]:
+        return encode_past(network, past.tasks, past.space, past.relevance), past, network
+
+    # Both are kept beside: their ids stay theirs.
+    return _encoded.get((id(past), id(network)), encode)[0]
+
+
+def _neural(
+    study: Study, past: Past, network: NeuralProcess, encoded: EncodedPast | None
+) -> Component:
+    X = study.space.features(study.points)
+
+    def seen(count: int) -> tuple[object, ...]:
+        points, values = study.points[:count], study.values[:count]
+        return id(past), id(network), encoded is None, points.tobytes(), values.tobytes()
+
+    def model_of(count: int) -> NeuralModel:
+        def make() -> tuple[NeuralModel, Past]:
+            trials = study.points[:count], study.values[:count]
+            return NeuralModel(network, study.space, *trials, encoded), past
+
+        return _models.get(seen(count), make)[0]
+
+    def density_of(row: int) -> tuple[float, Past, NeuralProcess]:
+        rows = slice(row, row + 1)
+        return float(model_of(row).log_densities(X[rows], study.values[rows])[0]), past, network
+
+    densities = np.full(len(X), np.nan)
+    for row in range(max(0, len(X) - EVIDENCE), len(X)):
+        densities[row] = _densities.get(seen(row + 1), partial(density_of, row))[0]
+    model = model_of(len(X))
+    return Component(1.0, model, model.warp, densities, informed=True)
+
+
+_networks: Cache[NeuralProcess] = Cache(4)
+_encoded: Cache[tuple[EncodedPast | None, Past, NeuralProcess]] = Cache(4)
+# The model of all but the last trials serves once more, for the density of the next one.
+_models: Cache[tuple[NeuralModel, Past]] = Cache(8)
+# Each trial's log density given the ones before it.
+_densities: Cache[tuple[float, Past, NeuralProcess]] = Cache(1024)

@@ -1,0 +1,181 @@
+"""A study's surrogate with a pretrained network in it, and its way through policy and plug-ins."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+import torch
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from metahpo import modelling
+from metahpo.decision import Source
+from metahpo.history import prepare
+from metahpo.modelling import GAUSSIAN, NEURAL, network_named, neural_surrogate
+from metahpo.plugin import SURROGATES
+from metahpo.policy import Switches, suggest
+from metahpo.space import Condition, Space
+from metahpo.study import study_arrays
+from metahpo.surrogate.neural import Architecture, NeuralProcess
+from metahpo.surrogate.neural_model import NeuralModel, encode_past
+from metahpo.surrogate.pretrained import WeightsError, save_weights
+from metahpo.task import Task, Trial, TrialState
+from optuna_meta import MetaSampler
+
+SPACE = Space(
+    {
+        "lr": FloatDistribution(1e-5, 1, log=True),
+        "layers": IntDistribution(1, 4),
+        "optimizer": CategoricalDistribution(["adam", "sgd"]),
+        "momentum": FloatDistribution(0, 1),
+    },
+    {"momentum": Condition("optimizer", choices=("sgd",))},
+)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A network that was never trained: a kernel smoother, as it begins."""
+    torch.manual_seed(0)
+    network = NeuralProcess(Architecture(width=16, heads=2, layers=2, past_layers=1, bars=24))
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    save_weights(network, path)
+    return str(path)
+
+
+def value(configuration) -> float:
+    return -((math.log10(configuration["lr"]) + 2) ** 2) - 0.3 * configuration["layers"]
+
+
+def task(count: int, seed: int = 0, running: int = 0, name: str = "present") -> Task:
+    points = SPACE.activate(np.random.default_rng(seed).random((count + running, len(SPACE))))
+    made = SPACE.decode(points)
+    done = [Trial(c, value(c)) for c in made[:count]]
+    waiting = [Trial(c, None, TrialState.RUNNING) for c in made[count:]]
+    return Task(name, SPACE, (*done, *waiting))
+
+
+HISTORY = [task(20, seed, name=f"past-{seed}") for seed in range(1, 4)]
+
+
+# ---- decisions -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("history", [[], HISTORY])
+@pytest.mark.parametrize("count", [0, 1, 3, 12])
+def test_decisions_are_sound(weights, history, count):
+    decision = suggest(task(count, running=2), history, count=3, seed=1, surrogate=weights)
+    assert len({repr(c) for c in decision.configurations}) == 3
+    for configuration in decision.configurations:
+        active = {n for n in SPACE if n != "momentum" or configuration["optimizer"] == "sgd"}
+        assert configuration.keys() == active
+        assert all(SPACE.distributions[n]._contains(SPACE.distributions[n].to_internal_repr(v))
+                   for n, v in configuration.items())  # fmt: skip
+    assert (decision.trust is None) == (not history)
+    if count > 1 or not history:
+        assert decision.source is Source.ACQUISITION
+        assert math.isfinite(decision.mean)
+        assert decision.deviation > 0
+
+
+def test_equal_arguments_give_equal_decisions_with_empty_caches(weights):
+    first = suggest(task(9), HISTORY, seed=3, surrogate=weights)
+    for cache in (modelling._models, modelling._densities, modelling._encoded, modelling._fits):
+        cache.clear()
+    assert suggest(task(9), HISTORY, seed=3, surrogate=weights) == first
+
+
+@pytest.mark.parametrize("switch", ["transfer", "trust", "portfolio", "shrink"])
+def test_every_part_can_be_switched_off(weights, switch):
+    switches = Switches(**{switch: False})
+    decision = suggest(task(6), HISTORY, seed=3, surrogate=weights, switches=switches)
+    assert len(decision.configurations) == 1
+    if switch == "trust":
+        assert decision.trust == 1.0
+
+
+# ---- evidence ------------------------------------------------------------------------------
+
+
+def test_each_trial_is_predicted_from_the_ones_before(weights):
+    """Against models made one by one; what was cached on the way changes nothing."""
+    network = network_named(weights)
+    for count in (5, 6, 9):
+        past = prepare(task(count), HISTORY)
+        study = study_arrays(task(count), past.space)
+        encoded = encode_past(network, past.tasks, past.space, past.relevance)
+        found = modelling._neural(study, past, network, encoded)
+        X = study.space.features(study.points)
+        expected = []
+        for row in range(count):
+            before = study.points[:row], study.values[:row]
+            model = NeuralModel(network, study.space, *before, encoded)
+            density = model.log_densities(X[row : row + 1], study.values[row : row + 1])
+            expected.append(float(density[0]))
+        assert found.log_densities == pytest.approx(expected)
+
+
+def test_old_trials_are_no_evidence(weights, monkeypatch):
+    monkeypatch.setattr(modelling, "EVIDENCE", 4)
+    past = prepare(task(10), HISTORY)
+    study = study_arrays(task(10), past.space)
+    network = network_named(weights)
+    found = modelling._neural(study, past, network, None)
+    assert np.isnan(found.log_densities).tolist() == [True] * 6 + [False] * 4
+    trust = neural_surrogate(study, past, network).trust
+    assert trust is not None
+    assert 0 <= trust <= 1
+
+
+def test_a_network_that_knows_nothing_loses_its_weight(weights):
+    """Untrained, it smooths; after twenty trials a Gaussian process predicts a bowl far better."""
+    past = prepare(task(20), [])
+    study = study_arrays(task(20), past.space)
+    trust = neural_surrogate(study, past, network_named(weights)).trust
+    assert trust is not None
+    assert trust < 0.1
+
+
+# ---- names and files -----------------------------------------------------------------------
+
+
+def test_the_plug_ins_name_the_same_surrogates():
+    assert set(SURROGATES) == {GAUSSIAN, NEURAL}
+
+
+def test_weights_are_read_again_when_their_file_has_changed(weights, tmp_path):
+    path = tmp_path / "own.safetensors"
+    path.write_bytes(Path(weights).read_bytes())
+    first = network_named(str(path))
+    assert network_named(str(path)) is first
+    save_weights(NeuralProcess(Architecture(width=8, heads=2, layers=1, past_layers=1)), path)
+    assert network_named(str(path)) is not first
+
+
+def test_a_file_that_holds_no_weights(tmp_path):
+    path = tmp_path / "notes.safetensors"
+    path.write_text("nothing")
+    with pytest.raises(WeightsError, match="metahpo train surrogate"):
+        suggest(task(4), [], surrogate=str(path))
+
+
+@pytest.mark.parametrize(
+    ("given", "error"), [("nural", FileNotFoundError), (Path("none"), FileNotFoundError),
+                         (3, TypeError), (None, TypeError)]
+)  # fmt: skip
+def test_wrong_surrogates(given, error):
+    with pytest.raises(error, match="surrogate must be"):
+        MetaSampler(surrogate=given)
+
+
+def test_in_optuna(weights):
+    sampler = MetaSampler(surrogate=weights, history=HISTORY, seed=0)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+
+    def objective(trial: optuna.Trial) -> float:
+        lr = trial.suggest_float("lr", 1e-5, 1, log=True)
+        return value({"lr": lr, "layers": trial.suggest_int("layers", 1, 4)})
+
+    study.optimize(objective, n_trials=5)
+    assert len(study.trials) == 5
