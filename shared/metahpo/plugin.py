@@ -19,7 +19,7 @@ from metahpo.space import Space
 from metahpo.task import Task
 
 # Surrogates by name (metahpo.modelling); the first is the default.
-SURROGATES = ("gp", "neural")
+SURROGATES = ("neural", "gp")
 # What a model's linear algebra raises on data that it cannot fit. A mistake of the user raises
 # TypeError or ValueError and is shown.
 _NUMERICAL_ERRORS = (RuntimeError, ArithmeticError, np.linalg.LinAlgError)

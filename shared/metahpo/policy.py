@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from metahpo.acquisition import BRIEF, Effort, MixtureLogEI, maximise
+from metahpo.alignment import well_known
 from metahpo.decision import Decision, Source
 from metahpo.history import Past, expected_space, prepare
-from metahpo.modelling import GAUSSIAN, gaussian_surrogate, network_named, neural_surrogate
+from metahpo.modelling import GAUSSIAN, NEURAL, gaussian_surrogate, network_named, neural_surrogate
 from metahpo.shrink import Box, natural_bounds, promising_box, widen
 from metahpo.similarity import sharpen
 from metahpo.space import Array, Space
@@ -58,7 +59,7 @@ def suggest(
     count: int = 1,
     seed: int = 0,
     define_by_run: bool = True,
-    surrogate: str = GAUSSIAN,
+    surrogate: str = NEURAL,
     switches: Switches = Switches(),
 ) -> Decision:
     """Configurations to run next.
@@ -90,7 +91,8 @@ def suggest(
     past = prepare(task, history, metafeatures=switches.metafeatures, define_by_run=define_by_run)
     study = study_arrays(task, past.space)
     rng = np.random.default_rng(seed)
-    informed = past.tasks or surrogate != GAUSSIAN
+    # A network has something to say before any trial where it knows the hyperparameters.
+    informed = past.tasks or (surrogate != GAUSSIAN and well_known(study.space))
     if not informed and len(study.values) < _space_filling_trials(study.space):
         return _fill_space(study, count, rng)
     if past.tasks and len(study.values) < PORTFOLIO_TRIALS:
@@ -193,9 +195,11 @@ def _from_surrogate(
 ) -> Decision:
     """What the surrogate expects the largest improvement from."""
     surrogate = _surrogate(study, past, switches, named)
-    trusted = surrogate.trust is not None and surrogate.trust >= AUDIT_TRUST
+    # Of the history, which a network may be trusted without.
+    trust = surrogate.trust if past.tasks and switches.transfer else None
+    trusted = trust is not None and trust >= AUDIT_TRUST
     if switches.trust and trusted and count == 1 and _is_stuck(study):
-        return _audit(study, surrogate.trust, rng)
+        return _audit(study, trust, rng)
     box = _box(study, past, surrogate, switches)
     chosen: list[Array] = []
     for _ in range(count):
@@ -217,8 +221,8 @@ def _from_surrogate(
         configurations=tuple(study.space.decode(np.stack(chosen))),
         source=Source.ACQUISITION,
         reason="Largest expected improvement over the best trial so far.",
-        past_tasks=_followed(past, surrogate),
-        trust=surrogate.trust if past.tasks else None,
+        past_tasks=() if trust is None else _followed(past, surrogate),
+        trust=trust,
         mean=mean,
         deviation=deviation,
         shrunk=natural_bounds(box, study.space),
@@ -268,7 +272,7 @@ def _first_fresh(
 
 def _followed(past: Past, surrogate: Surrogate) -> tuple[tuple[str, float], ...]:
     """The past tasks behind a prediction: as trials weigh them, or beforehand if none does."""
-    if not past.tasks or surrogate.informed is None:
+    if surrogate.informed is None:
         return ()
     model = surrogate.informed.model
     weights = past.relevance if isinstance(model, NeuralModel) else model.task_weights
