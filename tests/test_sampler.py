@@ -477,7 +477,7 @@ def test_threads():
     study = optuna.create_study(sampler=MetaSampler(history=PAST, seed=0))
     study.optimize(objective, n_trials=12, n_jobs=4)
     assert {trial.state for trial in study.trials} == {OptunaState.COMPLETE}
-    assert len({trial.params["lr"] for trial in study.trials}) == 12
+    assert len({tuple(sorted(trial.params.items())) for trial in study.trials}) == 12
 
 
 def test_hyperband():

@@ -18,7 +18,7 @@ from metahpo.history import Past, expected_space, prepare
 from metahpo.modelling import GAUSSIAN, NEURAL, gaussian_surrogate, network_named, neural_surrogate
 from metahpo.shrink import Box, natural_bounds, promising_box, widen
 from metahpo.similarity import sharpen
-from metahpo.space import Array, Space
+from metahpo.space import INACTIVE_POSITION, Array, Space
 from metahpo.study import Study, key_of, study_arrays
 from metahpo.surrogate import Surrogate
 from metahpo.surrogate.neural_model import NeuralModel
@@ -37,6 +37,8 @@ AUDITED = 15
 AUDIT_TRUST = 0.2
 # Below this trust the space is not shrunk.
 SHRINK_TRUST = 0.5
+# Of the range of a hyperparameter: by how much a batch's later points are moved.
+NUDGE = 0.005
 # Past tasks that a decision names.
 NAMED_TASKS = 5
 
@@ -215,7 +217,10 @@ def _from_surrogate(
             BRIEF if _is_neural(surrogate) else Effort(),
         )
         tried = study.tried | {key_of(point) for point in chosen}
-        chosen.append(_first_fresh(points, tried, study, rng))
+        fresh = [_first_fresh(points, tried, study, rng)]
+        if chosen:
+            fresh.insert(0, _nudged(fresh[0], study.space, rng))
+        chosen.append(next((p for p in fresh if key_of(p) not in tried), fresh[-1]))
     mean, deviation = surrogate.predict(study.space.features(chosen[0][None]))
     return Decision(
         configurations=tuple(study.space.decode(np.stack(chosen))),
@@ -277,6 +282,19 @@ def _followed(past: Past, surrogate: Surrogate) -> tuple[tuple[str, float], ...]
     model = surrogate.informed.model
     weights = past.relevance if isinstance(model, NeuralModel) else model.task_weights
     return _heaviest(past, weights)
+
+
+def _nudged(point: Array, space: Space, rng: np.random.Generator) -> Array:
+    """A point beside it, reflected at the bounds.
+
+    Workers that decide at the same time take a batch's different points, but where one knows a
+    trial more than the other their batches differ, and might else meet in the very same corner.
+    """
+    numerical = ~np.asarray(space.is_categorical, dtype=bool)
+    moved = np.nan_to_num(point, nan=INACTIVE_POSITION)
+    moved = np.abs(moved + NUDGE * numerical * rng.standard_normal(len(space)))
+    moved = np.where(moved > 1.0, 2.0 - moved, moved)
+    return space.activate(space.snap(moved[None]))[0]
 
 
 def _heaviest(past: Past, weights: Array) -> tuple[tuple[str, float], ...]:
