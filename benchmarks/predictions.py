@@ -4,9 +4,9 @@ python -m benchmarks.training_data --to .cache/training --develop
 python -m benchmarks.predictions --training .cache/training --weights weights.safetensors
 
 For each task, number of trials and surrogate: Spearman's rank correlation of the predicted means
-with the values of 200 random configurations, and the mean logarithm of the predictive density of
-these values, in units of the task's own spread. The surrogates: the neural process, the policy's
-Gaussian processes with and without the past.
+with the values of 200 random configurations, the mean logarithm of the predictive density of these
+values, in units of the task's own spread, and the share of them inside central intervals. The
+surrogates: the neural process, the policy's Gaussian processes with and without the past.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from scipy.stats import norm
 from tqdm import tqdm
 
 from metahpo.alignment import AlignedTask
@@ -31,11 +33,13 @@ from metahpo.surrogate.neural_model import NeuralModel, encode_past
 from metahpo.surrogate.pretrained import WeightsError, load_weights
 from metahpo.surrogate.standardise import own_scale
 from metahpo.train.episodes import Episodes
-from metahpo.train.measure import TRIALS, held_out, rank_correlation
+from metahpo.train.measure import INTERVALS, TRIALS, coverage, held_out, rank_correlation
 from metahpo.train.recorded import read_families
 
 METHODS = ("neural", "neural, no past", "transfer GP", "target-only GP")
-COLUMNS = ("task", "trials", "method", "rank", "density")
+COVERED = tuple(f"{share:.0%} interval" for share in INTERVALS)
+COLUMNS = ("task", "trials", "method", "rank", "density", *COVERED)
+Row: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,47 +84,60 @@ def _study(name: str, space: Space, episodes: Episodes, row: int) -> Study:
     return Study(name, space, points[:n], values[:n], points[n:], values[n:], past, unit)
 
 
-# ---- surrogates: predicted means, and log densities of the values, in values ---------------
+# ---- surrogates ----------------------------------------------------------------------------
 
 
-def neural(network: NeuralProcess, study: Study, count: int, past: bool) -> tuple[Array, Array]:
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a surrogate says of a study's queries.
+
+    Attributes:
+        means: In values; their order is what counts.
+        log_densities: Of the answers, in values; None where it does not say where they lie.
+        places: Its distribution functions at the answers; None likewise.
+    """
+
+    means: Array
+    log_densities: Array | None = None
+    places: Array | None = None
+
+
+def neural(network: NeuralProcess, study: Study, count: int, past: bool) -> Prediction:
     """The neural process."""
     encoded = encode_past(network, study.past, study.space) if past else None
     model = NeuralModel(network, study.space, *study.first(count), encoded)
     X = study.space.features(study.queries)
     with torch.no_grad():
-        mean = model.answer(torch.from_numpy(X)).mean.numpy()
-    return mean, model.log_densities(X, study.answers)
+        answer = model.answer(torch.from_numpy(X))
+        places = answer.cdf(torch.from_numpy(model.warp.scores(study.answers))).numpy()
+    return Prediction(answer.mean.numpy(), model.log_densities(X, study.answers), places)
 
 
-def gaussian_processes(
-    study: Study, count: int, past: PastModels | None
-) -> tuple[Array, Array | None]:
-    """The policy's mixture, or its target-only part where there is no past."""
+def gaussian_processes(study: Study, count: int, past: PastModels | None) -> Prediction:
+    """The Gaussian processes' mixture, or its target-only part where there is no past."""
     X = study.space.features(study.queries)
     rho = np.full(len(past), 1.0 / len(past)) if past else np.empty(0)
     if not count:
-        return (past.predict(X) @ rho if past else np.zeros(len(X))), None
+        return Prediction(past.predict(X) @ rho if past else np.zeros(len(X)))
     points, values = study.first(count)
     seen, owner = study.space.features(points), study.space.feature_owner
     fitted = fit_parameters(seen, values, owner, past, rho)
-    surrogate = build(seen, values, owner, past, rho, fitted)
-    means, densities = np.zeros(len(X)), []
-    for component in surrogate.components:
+    means, places, densities = np.zeros(len(X)), np.zeros(len(X)), []
+    for component in build(seen, values, owner, past, rho, fitted).components:
+        assert isinstance(component.model, ClosedFormGP)
         with torch.no_grad():
             found = component.model.mean_and_variance(torch.from_numpy(X))
-        assert isinstance(component.model, ClosedFormGP)
-        mean, variance = found[0].numpy(), found[1].numpy() + component.model.kernel.noise
-        means += component.weight * component.warp.values(mean)
-        z = (component.warp.scores(study.answers) - mean) ** 2 / variance
-        normal = -0.5 * (z + np.log(2 * np.pi * variance))
-        densities.append(
-            np.log(component.weight) + normal + component.warp.log_slopes(study.answers)
-        )
-    return means, np.logaddexp.reduce(densities)
+        deviation = np.sqrt(found[1].numpy() + component.model.kernel.noise)
+        normal = {"loc": found[0].numpy(), "scale": deviation}
+        asked = component.warp.scores(study.answers)
+        slopes = component.warp.log_slopes(study.answers)
+        means += component.weight * component.warp.values(found[0].numpy())
+        places += component.weight * norm.cdf(asked, **normal)
+        densities.append(np.log(component.weight) + norm.logpdf(asked, **normal) + slopes)
+    return Prediction(means, np.logaddexp.reduce(densities), places)
 
 
-def rows_of(study: Study, network: NeuralProcess) -> Iterator[dict[str, object]]:
+def rows_of(study: Study, network: NeuralProcess) -> Iterator[Row]:
     """A row for each number of trials and method."""
     past = PastModels(study.past, study.space)
     for count in TRIALS:
@@ -130,30 +147,29 @@ def rows_of(study: Study, network: NeuralProcess) -> Iterator[dict[str, object]]
             "transfer GP": gaussian_processes(study, count, past),
             "target-only GP": gaussian_processes(study, count, None),
         }
-        for method, (means, densities) in found.items():
+        for method, prediction in found.items():
+            row: Row = {"task": study.name, "trials": count, "method": method}
+            row["rank"] = rank_correlation(prediction.means, study.answers)
             # Without a trial, nobody knows where the values lie.
-            told = densities is not None and count > 0
-            yield {
-                "task": study.name,
-                "trials": count,
-                "method": method,
-                "rank": rank_correlation(means, study.answers),
-                "density": float(np.mean(densities) + np.log(study.unit)) if told else "",
-            }
+            if count and prediction.log_densities is not None and prediction.places is not None:
+                row["density"] = float(np.mean(prediction.log_densities) + np.log(study.unit))
+                shares = coverage(torch.from_numpy(prediction.places))
+                row |= dict(zip(COVERED, shares, strict=True))
+            yield row
 
 
 # ---- command line --------------------------------------------------------------------------
 
 
-def table(rows: list[dict[str, object]]) -> str:
+def table(rows: list[Row]) -> str:
     """Means over tasks, as Markdown."""
     lines = [f"| | {' | '.join(map(str, TRIALS))} |", "|---|" + "---|" * len(TRIALS)]
-    for column in ("rank", "density"):
+    for column in COLUMNS[3:]:
         for method in METHODS:
             cells = []
             for count in TRIALS:
                 chosen = [r for r in rows if r["method"] == method and r["trials"] == count]
-                mine = [float(str(r[column])) for r in chosen if r[column] != ""]
+                mine = [r[column] for r in chosen if column in r]
                 cells.append(f"{np.mean(mine):.2f}" if mine else "")
             lines.append(f"| {column}: {method} | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -10,9 +10,10 @@ import torch
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from metahpo import modelling
+from metahpo.alignment import identity_of
 from metahpo.decision import Source
 from metahpo.history import prepare
-from metahpo.modelling import GAUSSIAN, NEURAL, network_named, neural_surrogate
+from metahpo.modelling import GAUSSIAN, NEURAL, knows, network_named, neural_surrogate, suits
 from metahpo.plugin import SURROGATES
 from metahpo.policy import Switches, suggest
 from metahpo.space import Condition, Space
@@ -39,9 +40,16 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A network that was never trained: a kernel smoother, as it begins."""
     torch.manual_seed(0)
     network = NeuralProcess(Architecture(width=16, heads=2, layers=2, past_layers=1, bars=24))
+    network.learners = frozenset({frozenset(map(identity_of, SPACE))})
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
     save_weights(network, path)
     return str(path)
+
+
+@pytest.fixture
+def every_learner(monkeypatch):
+    """Whatever a network predicts of the past, it is asked."""
+    monkeypatch.setattr(modelling, "TOLERANCE", 1.0)
 
 
 def value(configuration) -> float:
@@ -64,6 +72,7 @@ HISTORY = [task(20, seed, name=f"past-{seed}") for seed in range(1, 4)]
 
 @pytest.mark.parametrize("history", [[], HISTORY])
 @pytest.mark.parametrize("count", [0, 1, 3, 12])
+@pytest.mark.usefixtures("every_learner")
 def test_decisions_are_sound(weights, history, count):
     decision = suggest(task(count, running=2), history, count=3, seed=1, surrogate=weights)
     assert len({repr(c) for c in decision.configurations}) == 3
@@ -79,6 +88,7 @@ def test_decisions_are_sound(weights, history, count):
         assert decision.deviation > 0
 
 
+@pytest.mark.usefixtures("every_learner")
 def test_equal_arguments_give_equal_decisions_with_empty_caches(weights):
     first = suggest(task(9), HISTORY, seed=3, surrogate=weights)
     for cache in (modelling._models, modelling._densities, modelling._encoded, modelling._fits):
@@ -87,6 +97,7 @@ def test_equal_arguments_give_equal_decisions_with_empty_caches(weights):
 
 
 @pytest.mark.parametrize("switch", ["transfer", "trust", "portfolio", "shrink"])
+@pytest.mark.usefixtures("every_learner")
 def test_every_part_can_be_switched_off(weights, switch):
     switches = Switches(**{switch: False})
     decision = suggest(task(6), HISTORY, seed=3, surrogate=weights, switches=switches)
@@ -135,6 +146,46 @@ def test_a_network_that_knows_nothing_loses_its_weight(weights):
     trust = neural_surrogate(study, past, network_named(weights)).trust
     assert trust is not None
     assert trust < 0.1
+
+
+# ---- which learners a network knows --------------------------------------------------------
+
+
+def test_a_network_is_not_asked_where_the_past_knows_better():
+    """The shipped one was not trained on such tasks, which are all alike."""
+    past = prepare(task(5), HISTORY)
+    assert not suits(past, network_named(NEURAL))
+    decision = suggest(task(5), HISTORY, seed=1, surrogate=NEURAL)
+    assert decision == suggest(task(5), HISTORY, seed=1, surrogate=GAUSSIAN)
+
+
+def test_a_past_that_contradicts_itself_leaves_the_network_its_chance(weights):
+    """Each task's order is the other's upside down: anything is better than the other task."""
+
+    def turned(past: Task) -> Task:
+        trials = (Trial(t.configuration, -value(t.configuration)) for t in past.trials)
+        return Task("turned", SPACE, tuple(trials))
+
+    history = [HISTORY[0], turned(task(20, 5))]
+    assert suits(prepare(task(5), history), network_named(weights))
+
+
+@pytest.mark.parametrize("history", [[], HISTORY[:1]])
+def test_nothing_is_known_of_a_network_by_less_than_two_tasks(weights, history):
+    assert not suits(prepare(task(5), history), network_named(weights))
+
+
+def test_what_the_shipped_network_knows():
+    """The learners that it was trained on, some hyperparameters more or less; no others."""
+    network, number = network_named(NEURAL), FloatDistribution(0, 1)
+    trees = ["maxdepth", "minsplit", "minbucket", "cp"]
+    assert knows(network, Space(dict.fromkeys(trees, number)))
+    assert not knows(network, Space({"x": number, "y": number}))
+    assert not knows(network, Space({"lr": number, "layers": number}))
+
+
+def test_learners_are_kept_with_the_weights(weights):
+    assert knows(network_named(weights), SPACE)
 
 
 # ---- names and files -----------------------------------------------------------------------

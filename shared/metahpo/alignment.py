@@ -137,11 +137,6 @@ def role_of(name: str) -> int:
     return _ROLES.get(_canonical(name), 0)
 
 
-def well_known(space: Space) -> bool:
-    """Whether half of the hyperparameters, or more, go by names that the synonym table has."""
-    return sum(role_of(name) > 0 for name in space) >= len(space) / 2
-
-
 def identity_of(name: str) -> str:
     """A text that a hyperparameter has in common with those that ``match_names`` takes for it.
 

@@ -10,10 +10,13 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from metahpo.alignment import identity_of
 from metahpo.cache import Cache
 from metahpo.history import Past
-from metahpo.space import Array
+from metahpo.similarity import agreement
+from metahpo.space import Array, Space
 from metahpo.study import Study
 from metahpo.surrogate import Component, Fitted, PastModels, Surrogate, build, fit_parameters
 from metahpo.surrogate.mixture import mix
@@ -27,6 +30,11 @@ REFIT_ALWAYS_UNTIL = 10
 # The last trials whose densities are evidence for or against the network: each costs a prediction
 # once.
 EVIDENCE = 100
+# Past tasks that a network is checked on, and the share of pairs by which it may be behind.
+CHECKED = 6
+TOLERANCE = 0.03
+# Share of hyperparameters that spaces much like each other have in common.
+ALIKE = 0.6
 # Names of surrogates; any other is a file of weights.
 GAUSSIAN, NEURAL = "gp", "neural"
 
@@ -71,6 +79,52 @@ def gaussian_surrogate(
     if not trust and fitted.transfer is not None:
         fitted = replace(fitted, target=None)
     return build(X, study.values, study.space.feature_owner, models, rho, fitted)
+
+
+def knows(network: NeuralProcess, space: Space) -> bool:
+    """Whether a network was trained on a space much like this one, by its hyperparameters."""
+    names = frozenset(map(identity_of, space))
+    return any(len(names & other) >= ALIKE * len(names | other) for other in network.learners)
+
+
+def suits(past: Past, network: NeuralProcess) -> bool:
+    """Whether a network knows the learner that a history is of.
+
+    Each of some past tasks is predicted without any of its trials, by the network that reads the
+    others, and by the mean of the others' models. A network that was trained on such a learner
+    ranks configurations at least as well; one that was not is far behind.
+
+    Args:
+        past: Past tasks; of fewer than two nothing can be said.
+        network: Ready to predict.
+    """
+    if past.models is None or len(past.tasks) < 2:
+        return False
+
+    def check() -> tuple[bool, Past, NeuralProcess]:
+        return bool(_lead(past, network) >= -TOLERANCE), past, network
+
+    return _suited.get((id(past), id(network)), check)[0]
+
+
+def _lead(past: Past, network: NeuralProcess) -> float:
+    """By how much the network orders more pairs of trials rightly than past tasks do."""
+    encoded = _encoded_past(past, network)
+    assert past.models is not None
+    leads = []
+    nothing = np.empty((0, len(past.space))), np.empty(0)
+    for index in np.argsort(-past.relevance, kind="stable")[:CHECKED]:
+        task = past.models.tasks[index]
+        X = past.space.features(task.points)
+        others = np.delete(past.models.predict(X), index, axis=1).mean(axis=1)
+        model = NeuralModel(
+            network, past.space, *nothing, encoded.without(index) if encoded else None
+        )
+        with torch.no_grad():
+            mean = model.mean_and_variance(torch.as_tensor(X))[0].numpy()
+        right = agreement(task.values, np.stack([mean, others], axis=1))
+        leads.append(right[0] - right[1])
+    return float(np.mean(leads))
 
 
 # ---- Gaussian processes --------------------------------------------------------------------
@@ -159,6 +213,7 @@ def _neural(
     return Component(1.0, model, model.warp, densities, informed=True)
 
 
+_suited: Cache[tuple[bool, Past, NeuralProcess]] = Cache(8)
 _networks: Cache[NeuralProcess] = Cache(4)
 _encoded: Cache[tuple[EncodedPast | None, Past, NeuralProcess]] = Cache(4)
 # The model of all but the last trials serves once more, for the density of the next one.

@@ -12,10 +12,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from metahpo.acquisition import BRIEF, Effort, MixtureLogEI, maximise
-from metahpo.alignment import well_known
 from metahpo.decision import Decision, Source
 from metahpo.history import Past, expected_space, prepare
-from metahpo.modelling import GAUSSIAN, NEURAL, gaussian_surrogate, network_named, neural_surrogate
+from metahpo.modelling import (
+    GAUSSIAN,
+    NEURAL,
+    gaussian_surrogate,
+    knows,
+    network_named,
+    neural_surrogate,
+    suits,
+)
 from metahpo.shrink import Box, natural_bounds, promising_box, widen
 from metahpo.similarity import sharpen
 from metahpo.space import INACTIVE_POSITION, Array, Space
@@ -93,8 +100,10 @@ def suggest(
     past = prepare(task, history, metafeatures=switches.metafeatures, define_by_run=define_by_run)
     study = study_arrays(task, past.space)
     rng = np.random.default_rng(seed)
-    # A network has something to say before any trial where it knows the hyperparameters.
-    informed = past.tasks or (surrogate != GAUSSIAN and well_known(study.space))
+    # A network has something to say before any trial where it knows the learner.
+    informed = past.tasks or (
+        surrogate != GAUSSIAN and knows(network_named(surrogate), study.space)
+    )
     if not informed and len(study.values) < _space_filling_trials(study.space):
         return _fill_space(study, count, rng)
     if past.tasks and len(study.values) < PORTFOLIO_TRIALS:
@@ -239,6 +248,8 @@ def _surrogate(study: Study, past: Past, switches: Switches, surrogate: str) -> 
     if surrogate == GAUSSIAN:
         return gaussian_surrogate(study, past, transfer=transfer, trust=trust)
     network = network_named(surrogate)
+    if past.tasks and transfer and not suits(past, network):
+        return gaussian_surrogate(study, past, trust=trust)
     return neural_surrogate(study, past, network, transfer=transfer, trust=trust)
 
 

@@ -134,6 +134,8 @@ class NeuralProcess(nn.Module):
         self, architecture: Architecture = Architecture(), borders: Tensor | None = None
     ) -> None:
         super().__init__()
+        # Of each space it was trained on, the hyperparameters' identities.
+        self.learners: frozenset[frozenset[str]] = frozenset()
         self.architecture = architecture
         width, heads = architecture.width, architecture.heads
         self.configurations = ConfigurationEncoder(width, architecture.descriptions)

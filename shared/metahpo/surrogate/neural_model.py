@@ -45,10 +45,25 @@ class EncodedPast:
     Attributes:
         tokens: t m of them, for one study.
         unit: Their usual unit, float64.
+        count: t.
     """
 
     tokens: Tokens
     unit: Tensor
+    count: int
+
+    def without(self, task: int) -> EncodedPast:
+        """All but one of the past tasks.
+
+        Args:
+            task: Its index.
+        """
+        content, places, placed = self.tokens
+        each = len(placed) // self.count
+        kept = torch.ones(len(placed), dtype=torch.bool)
+        kept[task * each : (task + 1) * each] = False
+        tokens = Tokens(content[:, kept], places[:, kept], placed[kept])
+        return replace(self, tokens=tokens, count=self.count - 1)
 
 
 def encode_past(
@@ -96,7 +111,7 @@ def encode_past(
     )
     with torch.no_grad():
         tokens = network.encode_past(_spaces(network, space), past)
-    return EncodedPast(tokens, own.unit.log().median().exp())
+    return EncodedPast(tokens, own.unit.log().median().exp(), len(tasks))
 
 
 class NeuralModel(Model):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+
+from safetensors import safe_open
 
 from metahpo.surrogate.network_file import WeightsError as WeightsError
 from metahpo.surrogate.network_file import read_network, write_network
@@ -31,7 +34,8 @@ def default_weights() -> Path:
 
 def save_weights(network: NeuralProcess, path: Path, **metadata: str) -> None:
     """Writes weights, sizes and what else is to be known of them as a safetensors file."""
-    write_network(network, network.architecture, path, **metadata)
+    learners = json.dumps(sorted(sorted(names) for names in network.learners))
+    write_network(network, network.architecture, path, learners=learners, **metadata)
 
 
 def load_weights(path: str | Path) -> NeuralProcess:
@@ -41,7 +45,11 @@ def load_weights(path: str | Path) -> NeuralProcess:
         WeightsError: The file is none of ours.
         OSError: It cannot be read.
     """
-    return read_network(path, _built, "metahpo train surrogate")
+    network = read_network(path, _built, "metahpo train surrogate")
+    with safe_open(path, "pt") as file:
+        learners = json.loads((file.metadata() or {}).get("learners", "[]"))
+    network.learners = frozenset(map(frozenset, learners))
+    return network
 
 
 def _built(**sizes: Any) -> NeuralProcess:

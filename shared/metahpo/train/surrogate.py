@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
+from metahpo.alignment import identity_of
 from metahpo.surrogate.neural import Architecture, NeuralProcess
 from metahpo.train.episodes import LARGEST_TARGET, Batch, Shape, draw_shape, standardised
 from metahpo.train.files import (
@@ -234,6 +235,8 @@ class SurrogateTraining:
         """The network with averaged weights, ready to predict."""
         network = NeuralProcess(self.network.architecture)
         network.load_state_dict({**self.network.state_dict(), **self.averaged})
+        trained = {frozenset(map(identity_of, family.space)) for family in self.families}
+        network.learners = self.network.learners | trained
         return network.to(self.device).eval().requires_grad_(False)
 
     # ---- checkpoints -----------------------------------------------------------------------
