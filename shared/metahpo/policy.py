@@ -248,7 +248,8 @@ def _surrogate(study: Study, past: Past, switches: Switches, surrogate: str) -> 
     if surrogate == GAUSSIAN:
         return gaussian_surrogate(study, past, transfer=transfer, trust=trust)
     network = network_named(surrogate)
-    if past.tasks and transfer and not suits(past, network):
+    known = knows(network, study.space)
+    if past.tasks and transfer and not known and not suits(past, network):
         return gaussian_surrogate(study, past, trust=trust)
     return neural_surrogate(study, past, network, transfer=transfer, trust=trust)
 
