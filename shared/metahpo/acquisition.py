@@ -51,8 +51,9 @@ class Effort:
     turns: int = 2
 
 
-# For a network, whose gradients cost many times those of a Gaussian process.
-BRIEF = Effort(samples=256, neighbours=20, starts=4, iterations=5, turns=1)
+# For a network, whose gradients cost many times those of a Gaussian process. Two iterations more
+# gain 0.04 (lcbench) and 0.00 (rpart) in the acquisition value for a third more of its time.
+BRIEF = Effort(samples=256, neighbours=20, starts=4, iterations=3, turns=1)
 
 
 class ClosedFormLogEI(LogExpectedImprovement):
