@@ -7,6 +7,7 @@ tasks; intervals are 95% bootstrap intervals over tasks.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from benchmarks.peers import HISTORYLESS, METHODS
+from benchmarks.peers import METHODS, is_historyless
 from benchmarks.problems import Bounds
 from metahpo.space import Array
 
@@ -85,7 +86,7 @@ class Group:
 
 def label(record: Record) -> str:
     """The method, with its history where that is not the usual one."""
-    usual = "none" if record["method"] in HISTORYLESS else "good"
+    usual = "none" if is_historyless(record["method"]) else "good"
     shown = record["history"]
     return record["method"] if shown == usual else f"{record['method']} ({shown})"
 
@@ -98,7 +99,7 @@ def order(shown: str) -> tuple[int, str]:
 
 def is_ours(shown: str) -> bool:
     """Whether a label is one of MetaSampler's."""
-    return shown.split(" ")[0].split("-")[0] == OURS
+    return re.split("[-@ ]", shown)[0] == OURS
 
 
 def group(records: Iterable[Record]) -> dict[str, Group]:

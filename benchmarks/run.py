@@ -20,7 +20,14 @@ import optuna
 from tqdm import tqdm
 
 from benchmarks.histories import KINDS, history
-from benchmarks.peers import ABLATIONS, HISTORYLESS, METHODS, NotInstalledError, run
+from benchmarks.peers import (
+    ABLATIONS,
+    METHODS,
+    NotInstalledError,
+    is_historyless,
+    method_named,
+    run,
+)
 from benchmarks.problems import DATA, FAMILIES, YAHPO, DataMissingError, load_problem, split
 from benchmarks.records import (
     Job,
@@ -32,6 +39,7 @@ from benchmarks.records import (
     peak_megabytes,
     read_records,
 )
+from metahpo.surrogate.network_file import WeightsError
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 # What is compared where nothing else is said: all but the ablations.
@@ -68,7 +76,7 @@ def plan(arguments: argparse.Namespace) -> list[Job]:
         for family, tasks in chosen.items()
         for task in tasks[position : position + 1]
         for method in methods[family]
-        for kind in (["none"] if method in HISTORYLESS else arguments.history)
+        for kind in (["none"] if is_historyless(method) else arguments.history)
     ]
     return list(dict.fromkeys(jobs))
 
@@ -76,7 +84,7 @@ def plan(arguments: argparse.Namespace) -> list[Job]:
 def _applicable(family: str, arguments: argparse.Namespace) -> list[str]:
     task = split(family, arguments.data).validation[0]
     problem = load_problem(family, task, arguments.data)
-    return [method for method in arguments.methods if METHODS[method].applies(problem)]
+    return [method for method in arguments.methods if method_named(method).applies(problem)]
 
 
 def evenly_spread(tasks: tuple[str, ...], arguments: argparse.Namespace) -> list[str]:
@@ -168,7 +176,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--families", nargs="+", choices=FAMILIES, default=list(YAHPO))
     parser.add_argument(
-        "--methods", nargs="+", choices=METHODS, help="all installed ones by default"
+        "--methods",
+        nargs="+",
+        type=_method,
+        metavar="METHOD",
+        help=f"{', '.join(METHODS)}; meta@FILE and meta-none@FILE ask other weights; "
+        "by default all installed ones",
     )
     parser.add_argument("--ablations", action="store_true", help="MetaSampler without its parts")
     parser.add_argument("--history", nargs="+", choices=KINDS, default=["good"])
@@ -193,11 +206,19 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def _installed(method: str) -> bool:
     try:
-        METHODS[method].available()
+        method_named(method).available()
     except NotInstalledError as error:
         print(f"without {method}: {error}", file=sys.stderr)
         return False
     return True
+
+
+def _method(text: str) -> str:
+    try:
+        method_named(text)
+    except KeyError:
+        raise argparse.ArgumentTypeError(f"no method is called {text!r}") from None
+    return text
 
 
 def _positive(text: str) -> int:
@@ -212,9 +233,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     try:
         for method in arguments.methods:
-            METHODS[method].available()
+            method_named(method).available()
         jobs = plan(arguments)
-    except (NotInstalledError, DataMissingError) as error:
+    except (NotInstalledError, DataMissingError, WeightsError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     done = {job_of(record) for record in read_records(arguments.out)}

@@ -355,6 +355,23 @@ class TestRun:
         (line,) = capsys.readouterr().err.splitlines()
         assert str(tmp_path) in line
 
+    @pytest.mark.parametrize(
+        ("method", "told"),
+        [("nobody", "no method is called 'nobody'"), ("tpe@x", "no method is called 'tpe@x'")],
+    )
+    def test_unknown_methods_are_refused(self, method, told, tmp_path, capsys):
+        with pytest.raises(SystemExit):
+            run.parse(["--methods", method, "--out", str(tmp_path / "x")])
+        assert told in capsys.readouterr().err
+
+    def test_a_file_without_weights_is_told_in_a_line(self, tmp_path, capsys):
+        nothing = tmp_path / "nothing.safetensors"
+        nothing.write_bytes(b"")
+        more = ("--methods", f"meta@{nothing}")
+        assert run.main(self.arguments(tmp_path / "x", *more)) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert str(nothing) in line
+
     def test_quick_yields_to_what_is_said(self, tmp_path):
         arguments = run.parse(["--quick", "--trials", "3", "--out", str(tmp_path / "x")])
         assert (arguments.trials, arguments.seeds) == (3, 1)

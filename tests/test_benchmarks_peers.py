@@ -8,9 +8,18 @@ import numpy as np
 
 from benchmarks import cache
 from benchmarks.histories import history
-from benchmarks.peers import ABLATIONS, METHODS, NotInstalledError, hebo, run, started
+from benchmarks.peers import (
+    ABLATIONS,
+    METHODS,
+    NotInstalledError,
+    hebo,
+    is_historyless,
+    run,
+    started,
+)
 from benchmarks.problems import DATA, load_problem, split
 from metahpo import policy
+from metahpo.surrogate.pretrained import default_weights
 
 pytestmark = pytest.mark.skipif(
     not DATA.is_dir(), reason=f"the benchmark data is not at {DATA} (see benchmarks/README.md)"
@@ -34,6 +43,18 @@ def installed(method):
         METHODS[method].available()
     except NotInstalledError as error:
         pytest.skip(str(error))
+
+
+def test_weights_from_a_file_are_asked(pasts):
+    problem = load_problem("lcbench", split("lcbench").validation[0])
+
+    def values(method):
+        return run(method, problem, pasts["lcbench"], seed=0, n_trials=4).values
+
+    assert values(f"meta-none@{default_weights()}") == values("meta-neural-none")
+    assert values(f"meta@{default_weights()}") == values("meta-neural")
+    assert is_historyless(f"meta-none@{default_weights()}")
+    assert not is_historyless(f"meta@{default_weights()}")
 
 
 @pytest.mark.filterwarnings("ignore")  # of libraries that are not ours to mend

@@ -21,7 +21,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import optuna
@@ -34,13 +34,14 @@ from metahpo.task import Task
 
 __all__ = [
     "ABLATIONS",
-    "HISTORYLESS",
     "METHODS",
     "Method",
     "NotInstalledError",
     "Peer",
     "Run",
     "Setup",
+    "is_historyless",
+    "method_named",
     "run",
     "started",
     "timed_trial",
@@ -98,9 +99,33 @@ METHODS: dict[str, Method] = {
         for part in samplers.ABLATIONS
     },
 }
-# What of the methods does not depend on the history need not be run again for another one.
-HISTORYLESS = frozenset(name for name, method in METHODS.items() if not method.learns)
+# MetaSampler with weights from a file: one of these names, @, and the file.
+WITH_WEIGHTS = ("meta", "meta-none")
 ABLATIONS = tuple(f"meta-no-{part}" for part in samplers.ABLATIONS)
+
+
+def method_named(name: str) -> Method:
+    """One of ``METHODS``, or MetaSampler with a file of weights.
+
+    Args:
+        name: As in ``METHODS``; or ``meta@FILE`` or ``meta-none@FILE``.
+
+    Raises:
+        KeyError: There is no such method.
+    """
+    kind, _, weights = name.partition("@")
+    if not weights:
+        return METHODS[name]
+    if kind not in WITH_WEIGHTS:
+        raise KeyError(name)
+    setup = samplers.meta_with(weights, historyless=not METHODS[kind].learns)
+    return replace(METHODS[kind], setup=setup, available=partial(samplers.check_weights, weights))
+
+
+def is_historyless(name: str) -> bool:
+    """Whether a method does not depend on the history, and need not be run for another one."""
+    method = METHODS.get(name.partition("@")[0])
+    return method is not None and not method.learns
 
 
 @dataclass(frozen=True)
@@ -122,7 +147,7 @@ def run(method: str, problem: Problem, history: Sequence[Task], seed: int, n_tri
     """One study.
 
     Args:
-        method: One of ``METHODS``.
+        method: As ``method_named`` takes it.
         problem: What is tuned.
         history: Past tasks.
         seed: The method's.
@@ -145,10 +170,11 @@ def started(
     method: str, problem: Problem, history: Sequence[Task], seed: int, n_trials: int
 ) -> Peer:
     """The method, ready for its first trial. Arguments and errors are those of ``run``."""
-    METHODS[method].available()
+    found = method_named(method)
+    found.available()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return METHODS[method].setup(problem, history, seed, n_trials)
+        return found.setup(problem, history, seed, n_trials)
 
 
 def timed_trial(peer: Peer, problem: Problem) -> tuple[float, float]:

@@ -166,6 +166,17 @@ def meta_with(surrogate: str, *, historyless: bool = False) -> Setup:
     )
 
 
+def check_weights(path: str) -> None:
+    """Refuses a file that holds no surrogate's weights.
+
+    Raises:
+        WeightsError: It says why.
+    """
+    from metahpo.surrogate.pretrained import load_weights
+
+    load_weights(path)
+
+
 def has_part(part: str, problem: Problem) -> bool:
     """Whether there is something to turn off: most problems come without meta-features."""
     return part != "metafeatures" or bool(problem.metafeatures)
