@@ -27,7 +27,6 @@ from metahpo.train.episodes import (
     without_past,
 )
 from metahpo.train.files import CheckpointError, read_checkpoint, write_checkpoint
-from metahpo.train.loop import train_surrogate
 from metahpo.train.measure import (
     TRIALS,
     coverage,
@@ -41,7 +40,7 @@ from metahpo.train.prior import synthetic_episodes
 from metahpo.train.prior_spaces import draw_spaces
 from metahpo.train.recorded import RecordError, read_families, recorded_episodes
 from metahpo.train.reptile import Reptile
-from metahpo.train.surrogate import Settings, SurrogateTraining
+from metahpo.train.surrogate import Settings, SurrogateTraining, train_surrogate
 
 # ---- the prior -----------------------------------------------------------------------------
 

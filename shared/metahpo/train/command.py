@@ -213,8 +213,7 @@ def _train_surrogate(options: argparse.Namespace) -> str | None:
 
 
 def _train_anew(options: argparse.Namespace) -> None:
-    from metahpo.train.loop import train_surrogate
-    from metahpo.train.surrogate import USUAL, Settings
+    from metahpo.train.surrogate import USUAL, Settings, train_surrogate
 
     architecture = replace(
         USUAL, past=not options.without_past, descriptions=not options.without_descriptions

@@ -1,61 +1,63 @@
-"""Meta-training of the neural surrogate, in steps that can resume bit for bit.
-
-All randomness of a step follows from the seed and the step's number; weights, their moving
-average and the optimizer's state are in the checkpoint. There is no selection by validation:
-the weights that count are the moving average at the end. What runs it in a folder is in
-``loop.py``.
-"""
+"""Meta-training of the neural surrogate; see ``training.py`` for its steps."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
 
 from metahpo.alignment import identity_of
 from metahpo.surrogate.neural import Architecture, NeuralProcess
-from metahpo.train.episodes import LARGEST_TARGET, Batch, Shape, draw_shape, standardised
-from metahpo.train.files import (
-    below,
-    check_settings,
-    read_checkpoint,
-    under,
-    write_checkpoint,
+from metahpo.surrogate.pretrained import save_weights
+from metahpo.train.episodes import (
+    LARGEST_TARGET,
+    Batch,
+    Episodes,
+    Shape,
+    draw_shape,
+    standardised,
 )
+from metahpo.train.files import usable_device
+from metahpo.train.loop import (
+    COVERED,
+    WEIGHTS,
+    advance_to_end,
+    check_apart,
+    mean_coverage,
+    to_read,
+)
+from metahpo.train.measure import TRIALS, held_out, quality
 from metahpo.train.prior import synthetic_episodes
-from metahpo.train.recorded import Family, family_odds, recorded_episodes
-from metahpo.train.reptile import Reptile
+from metahpo.train.recorded import Family, family_odds, read_families, recorded_episodes
+from metahpo.train.training import Schedule, Training
 from metahpo.train.variations import anonymous
 
+MEASURES: tuple[str, ...] = (
+    *(f"density_{count}" for count in TRIALS),
+    *(f"rank_{count}" for count in TRIALS),
+    *COVERED,
+)
 USUAL = Architecture()
 # Batches whose targets say where the bars are, and the range that they cover in any case.
 BORDER_BATCHES, BORDER_RANGE = 64, (-6.0, 8.0)
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What a meta-training is; kept with its checkpoint.
+class Settings(Schedule):
+    """What a meta-training is; see ``Schedule`` for the others.
 
     Attributes:
-        seed: Of everything.
-        steps: In all; may be raised later.
-        synthetic: Share of the batches from the prior; 1 needs no archive.
         budget: Size of a batch, see ``episodes.draw_shape``.
-        rate: Largest learning rate.
-        warmup: Steps until it is reached.
-        cooldown: Last share of the steps, in which it falls to nothing.
-        averaged: Steps that the moving average of the weights looks back.
-        validate_every: Steps between two validations.
         validation_tasks: At most so many a family.
-        log_every: Steps a row of the log.
         without: Tasks whose names begin so are not trained on, comma-separated.
         inner_steps: Of Reptile, on one family each (``reptile.py``); 0 for plain training.
     """
@@ -63,37 +65,20 @@ class Settings:
     seed: int = 0
     steps: int = 100_000
     synthetic: float = 0.5
-    budget: int = 6000
     rate: float = 1e-3
     warmup: int = 500
     cooldown: float = 0.3
     averaged: int = 1000
     validate_every: int = 2000
-    validation_tasks: int = 8
     log_every: int = 100
+    budget: int = 6000
+    validation_tasks: int = 8
     without: str = ""
     inner_steps: int = 0
 
 
-@dataclass
-class Losses:
-    """Sums since the log's last row, by where episodes came from."""
-
-    total: dict[str, float] = field(default_factory=lambda: {"synthetic": 0.0, "recorded": 0.0})
-    count: dict[str, int] = field(default_factory=lambda: {"synthetic": 0, "recorded": 0})
-
-    def add(self, source: str, loss: float) -> None:
-        """One batch's."""
-        self.total[source] += loss
-        self.count[source] += 1
-
-    def mean(self, source: str) -> str:
-        """For the log; empty where there was none."""
-        return f"{self.total[source] / self.count[source]:.4f}" if self.count[source] else ""
-
-
-class SurrogateTraining:
-    """Meta-trains; the state is whole after each step.
+class SurrogateTraining(Training[Settings, NeuralProcess]):
+    """Meta-trains the neural surrogate.
 
     Args:
         settings: What to do.
@@ -102,6 +87,12 @@ class SurrogateTraining:
         architecture: Its sizes.
         start: The network to begin with, of whatever architecture it is; a new one if not given.
     """
+
+    before: ClassVar[dict[str, Any]] = {
+        **asdict(Settings()),
+        "architecture": asdict(Architecture()),
+        "pretrained": "",
+    }
 
     def __init__(
         self,
@@ -112,27 +103,16 @@ class SurrogateTraining:
         start: NeuralProcess | None = None,
     ) -> None:
         self.settings, self.families = settings, list(families)
-        self.device = device or torch.device("cpu")
-        self.step, self.seconds, self.losses = 0, 0.0, Losses()
         self.architecture = start.architecture if start else architecture
         self.pretrained = fingerprint(start) if start else ""
-        self.network = (copy.deepcopy(start) if start else self._new()).to(self.device)
-        self.network.train().requires_grad_(True)
-        self.averaged = {n: p.detach().clone() for n, p in self._parameters()}
-        self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=0.0, betas=(0.9, 0.98), weight_decay=0.01
-        )
-        self.reptile: Reptile | None = None
-        if settings.inner_steps:
-            self.reptile = Reptile(self._parameters(), settings.inner_steps)
+        network = copy.deepcopy(start) if start else self._new()
+        network.learners |= {frozenset(map(identity_of, family.space)) for family in families}
+        super().__init__(settings, network, device, settings.inner_steps)
 
     def _new(self) -> NeuralProcess:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.settings.seed)
             return NeuralProcess(self.architecture, self._borders(self.architecture.bars))
-
-    def _parameters(self) -> list[tuple[str, Tensor]]:
-        return list(self.network.named_parameters())
 
     # ---- episodes --------------------------------------------------------------------------
 
@@ -184,119 +164,34 @@ class SurrogateTraining:
 
     # ---- steps -----------------------------------------------------------------------------
 
-    def advance(self) -> float:
-        """Takes one step.
-
-        Returns:
-            The loss: the mean negative log density of the queries' scores.
-        """
+    def _loss(self) -> tuple[str, Tensor, Tensor]:
         source, batch = self.batch(self.step)
         batch = batch.to(self.device)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate
-        self.optimizer.zero_grad()
         with torch.autocast(self.device.type, torch.bfloat16, self.device.type == "cuda"):
             answer = self.network(batch.description, batch.trials, batch.queries, batch.past)
         loss = -answer.log_density(batch.targets.clamp_max(LARGEST_TARGET)).mean()
-        loss.backward()
-        clip_grad_norm_(self.network.parameters(), 1.0)
-        self.optimizer.step()
-        self.step += 1
-        if self.reptile:
-            self.reptile.after(self.step, self._parameters(), self._left)
-        self._average()
-        self.losses.add(source, loss.item())
-        return loss.item()
+        return source, loss, loss.detach()
 
-    @property
-    def rate(self) -> float:
-        """The learning rate of the next step: warm-up, plateau, and a fall at the end.
+    def write_weights(self, path: Path, **told: str) -> None:
+        """Writes those of the averaged network, with its sizes and what else is told."""
+        save_weights(self.averaged_network(), path, **told)
 
-        With Reptile, what falls is the outer rate.
-        """
-        done = min(1.0, (self.step + 1) / self.settings.warmup)
-        if self.reptile:
-            return self.settings.rate * done
-        return self.settings.rate * min(done, self._left / self.settings.cooldown)
-
-    @property
-    def _left(self) -> float:
-        """Which share of the steps is left."""
-        return (self.settings.steps - self.step) / self.settings.steps
-
-    def _average(self) -> None:
-        # Shorter at first, when the weights still move fast.
-        share = 1.0 / min(self.settings.averaged, 1 + self.step / 4)
-        with torch.no_grad():
-            for name, parameter in self.reptile.weights if self.reptile else self._parameters():
-                self.averaged[name].lerp_(parameter, share)
-
-    def averaged_network(self) -> NeuralProcess:
-        """The network with averaged weights, ready to predict."""
-        network = NeuralProcess(self.network.architecture)
-        network.load_state_dict({**self.network.state_dict(), **self.averaged})
-        trained = {frozenset(map(identity_of, family.space)) for family in self.families}
-        network.learners = self.network.learners | trained
-        return network.to(self.device).eval().requires_grad_(False)
-
-    # ---- checkpoints -----------------------------------------------------------------------
-
-    def save(self, path: Path) -> None:
-        """Writes everything that a resumed training needs."""
-        tensors = {
-            **under("network", self.network.state_dict()),
-            **under("average", self.averaged),
-        }
-        for number, state in self.optimizer.state_dict()["state"].items():
-            tensors |= under(f"optimizer.{number}", state)
-        if self.reptile:
-            tensors |= under("reptile", dict(self.reptile.weights))
-        told = {
+    def _told(self) -> dict[str, Any]:
+        return {
             "settings": asdict(self.settings),
             "architecture": asdict(self.network.architecture),
-            "families": self._told_families(),
+            "families": [[len(f.space), len(f.tasks), f.tasks[0].name] for f in self.families],
             "pretrained": self.pretrained,
-            "step": self.step,
-            "seconds": self.seconds,
-            "losses": asdict(self.losses),
+            "losses": {
+                "total": {source: math.fsum(losses) for source, losses in self.losses.items()},
+                "count": {source: len(losses) for source, losses in self.losses.items()},
+            },
         }
-        write_checkpoint(path, tensors, told)
 
-    def restore(self, path: Path) -> None:
-        """Goes on from a checkpoint.
-
-        Raises:
-            CheckpointError: It cannot be read, or its settings or tasks are others.
-        """
-        tensors, told = read_checkpoint(path, self.device)
-        wanted = {
-            **asdict(self.settings),
-            "architecture": asdict(self.network.architecture),
-            "families": self._told_families(),
-            "pretrained": self.pretrained,
-        }
-        # A training may be prolonged.
-        del wanted["steps"]
-        # What a checkpoint does not tell of was not there yet when it was written.
-        found = {**asdict(Settings()), "pretrained": "", **told["settings"], **told}
-        found["architecture"] = {**asdict(Architecture()), **told["architecture"]}
-        check_settings(path, wanted, found)
-        self.network.load_state_dict(below("network", tensors))
-        self.averaged = below("average", tensors)
-        states = {
-            number: below(f"optimizer.{number}", tensors)
-            for number in range(len(self._parameters()))
-        }
-        groups = self.optimizer.state_dict()["param_groups"]
-        if told["step"]:
-            self.optimizer.load_state_dict({"state": states, "param_groups": groups})
-        if self.reptile:
-            self.reptile.restore(below("reptile", tensors))
-        self.step, self.seconds = told["step"], told["seconds"]
-        self.losses = Losses(**told["losses"])
-
-    def _told_families(self) -> list[Any]:
-        return [[len(f.space), len(f.tasks), f.tasks[0].name] for f in self.families]
+    def _losses(self, told: Mapping[str, Any]) -> dict[str, list[float]]:
+        total, count = told["losses"]["total"], told["losses"]["count"]
+        # A checkpoint has kept of them what their mean needs.
+        return {source: [total[source] / max(n, 1)] * n for source, n in count.items()}
 
 
 def fingerprint(network: NeuralProcess) -> str:
@@ -306,3 +201,59 @@ def fingerprint(network: NeuralProcess) -> str:
         digest.update(name.encode())
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:12]
+
+
+# ---- the whole -----------------------------------------------------------------------------
+
+
+def train_surrogate(
+    folder: Path,
+    settings: Settings,
+    *,
+    archive: str | Path | None = None,
+    validation: str | Path | None = None,
+    device: str = "cpu",
+    architecture: Architecture = USUAL,
+    checkpoint_seconds: float = 180.0,
+) -> Path:
+    """Meta-trains in a folder, going on where a checkpoint there left off.
+
+    Args:
+        folder: For checkpoint, log and weights; made where there is none.
+        settings: Of a new meta-training, or the same as before to go on.
+        archive: Recorded tasks to train on; needed unless all batches are synthetic.
+        validation: An archive of other tasks, measured on now and then.
+        device: Where the network is.
+        architecture: Sizes of a new network.
+        checkpoint_seconds: Between two checkpoints.
+
+    Returns:
+        The file of the averaged weights.
+
+    Raises:
+        TrainingError: No archive where one is needed; a task is in both archives; the device
+            cannot be used; the folder's checkpoint is of other settings.
+        ArchiveError: There is no such archive.
+    """
+    trained = to_read(settings, archive)
+    without = [name for name in settings.without.split(",") if name]
+    families = read_families(trained, without) if trained is not None else []
+    others = read_families(validation) if validation is not None else []
+    check_apart(_names(families), _names(others))
+    studies = list(held_out(families, others, settings.validation_tasks))
+    run = SurrogateTraining(settings, families, usable_device(device), architecture)
+    measure = partial(_measured, studies) if studies else None
+    advance_to_end(run, folder / WEIGHTS, MEASURES, measure, checkpoint_seconds)
+    return folder / WEIGHTS
+
+
+def _names(families: Sequence[Family]) -> list[str]:
+    return [task.name for family in families for task in family.tasks]
+
+
+def _measured(studies: Sequence[Episodes], network: NeuralProcess) -> dict[str, str]:
+    """For the log."""
+    found = quality(network, studies)
+    densities = {f"density_{count}": f"{q.log_density:.4f}" for count, q in found.items()}
+    ranks = {f"rank_{count}": f"{q.rank_correlation:.4f}" for count, q in found.items()}
+    return densities | ranks | mean_coverage([q.coverage for q in found.values()])

@@ -26,7 +26,7 @@ from metahpo.train.files import usable_device
 from metahpo.train.loop import WEIGHTS, advance_to_end, check_shares
 from metahpo.train.measure import LEAST_TRIALS, TRIALS, held_out, log_densities, prior_density
 from metahpo.train.recorded import Family, Record, read_families
-from metahpo.train.surrogate import Settings, SurrogateTraining
+from metahpo.train.surrogate import MEASURES, Settings, SurrogateTraining
 
 PRETRAINED, TUNED, OUTCOME = "pretrained.safetensors", "tuned.safetensors", "outcome.json"
 USUAL = Settings(
@@ -127,7 +127,7 @@ def tune_surrogate(
     without = [name for name in settings.without.split(",") if name]
     families, others = parted(read_families(archive, without), settings.seed, str(archive))
     run = SurrogateTraining(settings, families, usable_device(device), start=network)
-    advance_to_end(run, folder / TUNED, checkpoint_seconds=checkpoint_seconds)
+    advance_to_end(run, folder / TUNED, MEASURES, checkpoint_seconds=checkpoint_seconds)
     studies = list(held_out(families, others))
     before, after = network.to(run.device), run.averaged_network()
     outcome = Outcome(
