@@ -13,7 +13,6 @@ tasks.
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
@@ -29,6 +28,7 @@ from metahpo.surrogate.curve_predictions import load_weights, predict_curve, shi
 from metahpo.surrogate.curves import CurveProcess
 from metahpo.surrogate.network_file import WeightsError
 from metahpo.task import Trial
+from metahpo.train.files import write_log
 from metahpo.train.measure import INTERVALS, coverage
 
 FAMILY = "lcbench"
@@ -174,10 +174,7 @@ def main(argv: list[str] | None = None) -> int:
     print(table(rows))
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        with arguments.out.open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(rows)
+        write_log(arguments.out, COLUMNS, rows)
     return 0
 
 

@@ -12,7 +12,6 @@ surrogates: the neural process, the policy's Gaussian processes with and without
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from metahpo.surrogate.neural_model import NeuralModel, encode_past
 from metahpo.surrogate.pretrained import WeightsError, load_weights
 from metahpo.surrogate.standardise import own_scale
 from metahpo.train.episodes import Episodes
+from metahpo.train.files import write_log
 from metahpo.train.measure import INTERVALS, TRIALS, coverage, held_out, rank_correlation
 from metahpo.train.recorded import read_families
 
@@ -196,10 +196,7 @@ def main(argv: list[str] | None = None) -> int:
     rows = [row for study in tqdm(known, disable=None) for row in rows_of(study, network)]
     print(f"{len(known)} tasks, mean over tasks by number of trials\n\n{table(rows)}")
     if arguments.out:
-        with arguments.out.open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(rows)
+        write_log(arguments.out, COLUMNS, rows)
     return 0
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from optuna.distributions import FloatDistribution
-from safetensors.torch import load_file
+from trainings import assert_same_tensors, interrupt
 
 from metahpo import Archive, Task, Trial, cli
 from metahpo.archive import ArchiveError
@@ -28,6 +28,7 @@ from metahpo.train.curve_episodes import (
 from metahpo.train.curve_measure import curve_quality, validation_batches
 from metahpo.train.curves import CurveSettings, CurveTraining, train_curves
 from metahpo.train.files import CheckpointError
+from metahpo.train.loop import CHECKPOINT, WEIGHTS
 from metahpo.train.recorded import RecordError
 
 SMALL = CurveArchitecture(width=16, grid=32, dilations=(1, 4), bars=12)
@@ -127,18 +128,9 @@ def test_a_resumed_meta_training_equals_an_uninterrupted_one(tmp_path: Path) -> 
     tasks = archive(tmp_path, "tasks", 3)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     train_curves(whole, BRIEF, archive=tasks, architecture=SMALL)
-    parts.mkdir()
-    run = CurveTraining(BRIEF, read_curves(tasks), architecture=SMALL)
-    run.advance()
-    run.advance()
-    run.save(parts / "checkpoint.safetensors")
-    run.advance()  # Lost with the process.
+    interrupt(CurveTraining(BRIEF, read_curves(tasks), architecture=SMALL), parts, 2)
     train_curves(parts, BRIEF, archive=tasks, architecture=SMALL)
-    for name in ("checkpoint.safetensors", "weights.safetensors"):
-        one, two = (load_file(folder / name) for folder in (whole, parts))
-        assert one.keys() == two.keys()
-        for tensor in one:
-            assert torch.equal(one[tensor], two[tensor]), tensor
+    assert_same_tensors(whole, parts, CHECKPOINT, WEIGHTS)
 
 
 def test_a_training_can_be_prolonged_but_not_changed(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from optuna.distributions import FloatDistribution
-from safetensors.torch import load_file
 from surrogate_tasks import BRIEF, SMALL, archive, bowl
+from trainings import assert_same_tensors, interrupt
 
 from metahpo import Archive, cli
 from metahpo.archive import ArchiveError
@@ -27,6 +27,7 @@ from metahpo.train.episodes import (
     without_past,
 )
 from metahpo.train.files import CheckpointError, read_checkpoint, write_checkpoint
+from metahpo.train.loop import CHECKPOINT, WEIGHTS
 from metahpo.train.measure import (
     TRIALS,
     coverage,
@@ -192,21 +193,11 @@ def test_a_resumed_meta_training_equals_an_uninterrupted_one(
     # With Reptile, both the interruption and the end are within an inner training.
     brief = replace(BRIEF, inner_steps=inner_steps)
     tasks = archive(tmp_path, "tasks", [0.2, 0.4, 0.6])
-    families = read_families(tasks)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     train_surrogate(whole, brief, archive=tasks, architecture=SMALL)
-    parts.mkdir()
-    run = SurrogateTraining(brief, families, architecture=SMALL)
-    run.advance()
-    run.advance()
-    run.save(parts / "checkpoint.safetensors")
-    run.advance()  # Lost with the process.
+    interrupt(SurrogateTraining(brief, read_families(tasks), architecture=SMALL), parts, 2)
     train_surrogate(parts, brief, archive=tasks, architecture=SMALL)
-    for name in ("checkpoint.safetensors", "weights.safetensors"):
-        one, two = (load_file(folder / name) for folder in (whole, parts))
-        assert one.keys() == two.keys()
-        for tensor in one:
-            assert torch.equal(one[tensor], two[tensor]), tensor
+    assert_same_tensors(whole, parts, CHECKPOINT, WEIGHTS)
 
 
 def test_a_training_can_be_prolonged_but_not_changed(tmp_path: Path) -> None:

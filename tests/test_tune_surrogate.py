@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from surrogate_tasks import SMALL, archive, bowl
+from trainings import assert_same_tensors, interrupt
 
 from metahpo import Archive, cli
 from metahpo.surrogate import pretrained
@@ -16,10 +16,11 @@ from metahpo.surrogate.neural import NeuralProcess
 from metahpo.surrogate.pretrained import WeightsError, default_weights, load_weights, save_weights
 from metahpo.train import TrainingError
 from metahpo.train.files import CheckpointError
+from metahpo.train.loop import CHECKPOINT, WEIGHTS
 from metahpo.train.measure import TRIALS, held_out, log_densities, prior_density, quality
 from metahpo.train.recorded import read_families
 from metahpo.train.surrogate import SurrogateTraining
-from metahpo.train.tuning import FALSE_TAKES, USUAL, Outcome, parted, tune_surrogate
+from metahpo.train.tuning import FALSE_TAKES, TUNED, USUAL, Outcome, parted, tune_surrogate
 
 OPTIMA = [0.1, 0.2, 0.3, 0.4, 0.5, 0.15, 0.25, 0.35]
 BRIEF = replace(USUAL, steps=4, budget=150, warmup=2, log_every=2)
@@ -106,19 +107,11 @@ def test_an_interrupted_fine_tuning_ends_as_an_uninterrupted_one(tmp_path: Path)
     given, tasks = weights(tmp_path), archive(tmp_path, "tasks", OPTIMA)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     tune_surrogate(whole, BRIEF, tasks, given)
-    parts.mkdir()
     families, _ = parted(read_families(tasks), BRIEF.seed)
-    run = SurrogateTraining(BRIEF, families, start=load_weights(given))
-    run.advance()
-    run.save(parts / "checkpoint.safetensors")
-    run.advance()  # Lost with the process.
+    interrupt(SurrogateTraining(BRIEF, families, start=load_weights(given)), parts, 1)
     tune_surrogate(parts, BRIEF, tasks, given)
     again = tune_surrogate(parts, BRIEF, tasks, given)
-    for name in ("checkpoint", "tuned", "weights"):
-        one, two = (load_file(folder / f"{name}.safetensors") for folder in (whole, parts))
-        assert one.keys() == two.keys()
-        for tensor in one:
-            assert torch.equal(one[tensor], two[tensor]), tensor
+    assert_same_tensors(whole, parts, CHECKPOINT, TUNED, WEIGHTS)
     told = json.loads((whole / "outcome.json").read_text())
     assert list(told["after"].values()) == again.after.tolist()
 
