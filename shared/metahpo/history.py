@@ -155,12 +155,13 @@ def _conditions(task: Task, history: Sequence[Task]) -> dict[str, Condition]:
 
 
 def _shown_conditions(history: Sequence[Task]) -> dict[str, Condition]:
-    spaces = [task.space for task in history]
-    # A trial that failed may have ended before it asked for all.
-    rows = [[t.configuration for t in task.trials if t.value is not None] for task in history]
-    return _shown.get(_identity(history), lambda: (infer_conditions(spaces, rows), list(history)))[
-        0
-    ]
+    def infer() -> tuple[dict[str, Condition], list[Task]]:
+        spaces = [task.space for task in history]
+        # A trial that failed may have ended before it asked for all.
+        rows = [[t.configuration for t in task.trials if t.value is not None] for task in history]
+        return infer_conditions(spaces, rows), list(history)
+
+    return _shown.get(_identity(history), infer)[0]
 
 
 def _with_unreached(
@@ -172,9 +173,8 @@ def _with_unreached(
     history does, and where the study's trials never met the condition, it is believed.
     """
     rows = [trial.configuration for trial in task.trials]
-    known = {name: d for past in history for name, d in past.space.distributions.items()}
     unreached = {
-        name: known[name]
+        name
         for name, condition in conditions.items()
         if name not in task.space
         and condition.parent in task.space
@@ -184,7 +184,9 @@ def _with_unreached(
     }
     if not unreached:
         return task.space
-    return Space({**task.space.distributions, **unreached}, task.space.conditions)
+    known = {name: d for past in history for name, d in past.space.distributions.items()}
+    added = {name: known[name] for name in conditions if name in unreached}
+    return Space({**task.space.distributions, **added}, task.space.conditions)
 
 
 def _agrees(name: str, condition: Condition, configuration: Configuration) -> bool:
