@@ -127,6 +127,25 @@ def test_each_trial_is_predicted_from_the_ones_before(weights):
         assert found.log_densities == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("unit", [1.0, 1024.0])
+def test_trials_are_evidence_once_the_unit_of_values_is_known(weights, unit):
+    """Without a past, two different values tell it: the third trial is the first evidence."""
+    observed = task(6)
+    scaled = Task("scaled", observed.space, tuple(_scaled(t, unit) for t in observed.trials))
+    past = prepare(scaled, [])
+    study = study_arrays(scaled, past.space)
+    found = modelling._neural(study, past, network_named(weights), None).log_densities
+    assert np.isnan(found).tolist() == [True] * 2 + [False] * 4
+    plain = study_arrays(observed, past.space)
+    unscaled = modelling._neural(plain, past, network_named(weights), None).log_densities
+    assert found[2:] == pytest.approx(unscaled[2:] - np.log(unit))
+
+
+def _scaled(trial: Trial, unit: float) -> Trial:
+    assert trial.value is not None
+    return Trial(trial.configuration, unit * trial.value)
+
+
 def test_old_trials_are_no_evidence(weights, monkeypatch):
     monkeypatch.setattr(modelling, "EVIDENCE", 4)
     past = prepare(task(10), HISTORY)

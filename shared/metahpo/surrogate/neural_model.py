@@ -33,6 +33,7 @@ from metahpo.surrogate.standardise import (
     Scale,
     own_scale,
     rank_scores,
+    says_unit,
     study_scale,
     two_views,
 )
@@ -139,6 +140,8 @@ class NeuralModel(Model):
         self.space, self.past = space, past
         observed = torch.as_tensor(np.asarray(values, float))
         self.scale: Scale = study_scale(observed, past.unit if past else None)
+        # Without, the unit is made up: scores can be predicted, values cannot.
+        self.knows_unit = past is not None or says_unit(observed)
         self.points = torch.as_tensor(points, dtype=torch.float32).expand(1, *points.shape)
         self.scores = self.scale.scores(observed)[None]
         self._batch_shape = torch.Size([])
@@ -147,7 +150,7 @@ class NeuralModel(Model):
         """This model with more trials, ``F x m``, whose scores nobody has observed."""
         other = NeuralModel(self.network, self.space, np.empty((0, len(self.space))), np.empty(0))
         count = max(len(points), len(self.points))
-        other.past, other.scale = self.past, self.scale
+        other.past, other.scale, other.knows_unit = self.past, self.scale, self.knows_unit
         other.points = torch.cat([self.points.expand(count, -1, -1), points], 1)
         other.scores = torch.cat([self.scores.expand(count, -1), scores], 1)
         other._batch_shape = batch_shape
@@ -261,8 +264,11 @@ class NeuralModel(Model):
             values: m.
 
         Returns:
-            m logarithms of densities in values, not in scores.
+            m logarithms of densities in values, not in scores; NaN where nothing has said in
+            which unit the values are.
         """
+        if not self.knows_unit:
+            return np.full(len(values), np.nan)
         with torch.no_grad():
             answer = self.answer(torch.as_tensor(X))
         scores = torch.from_numpy(self.warp.scores(values))

@@ -98,6 +98,15 @@ def study_scale(values: Tensor, past_unit: Tensor | None = None) -> Scale:
     return Scale(own.centre, unit)
 
 
+def says_unit(values: Tensor) -> bool:
+    """Whether the trials of one study say anything about its unit.
+
+    Args:
+        values: n.
+    """
+    return len(values) > 1 and bool((values != values[0]).any())
+
+
 def rank_scores(values: Tensor) -> Tensor:
     """Normal quantiles of the ranks of ``batch_shape x n`` values, ties at their middle.
 
