@@ -71,9 +71,10 @@ class MetaSampler(BaseSampler):
         task: Meta-features of the task at hand, numbers by name (``{"rows": 5e4}``), as
             ``metahpo.metafeatures.extract`` gives them; NaN is what is not known. They are
             kept with the study, for this sampler's workers and for later readers.
-        surrogate: What predicts: ``"gp"``, Gaussian processes over the trials and the past;
-            ``"neural"``, a network pretrained on many tuning tasks; or a file of such a
-            network's weights, as ``metahpo train surrogate`` makes them.
+        surrogate: What predicts: ``"neural"``, a network pretrained on many tuning tasks, where
+            it knows the learner or the past bears it out; ``"gp"``, Gaussian processes over the
+            trials and the past; or a file of such a network's weights, as ``metahpo train
+            surrogate`` makes them.
         seed: Makes suggestions reproducible.
         warn_independent_sampling: Whether to log a warning when a hyperparameter that the
             study has seen before had to be drawn at random.

@@ -80,9 +80,10 @@ class MetaSearch(Searcher):
             ``Archive``, the path or URL of one, a ``Task``, or a list of these. Ray's experiments
             are read with the present metric and mode. Read once, when the first trial is made.
         task: Meta-features of the task at hand, numbers by name (``{"rows": 5e4}``).
-        surrogate: What predicts: ``"gp"``, Gaussian processes over the trials and the past;
-            ``"neural"``, a network pretrained on many tuning tasks; or a file of such a
-            network's weights, as ``metahpo train surrogate`` makes them.
+        surrogate: What predicts: ``"neural"``, a network pretrained on many tuning tasks, where
+            it knows the learner or the past bears it out; ``"gp"``, Gaussian processes over the
+            trials and the past; or a file of such a network's weights, as ``metahpo train
+            surrogate`` makes them.
         seed: Makes suggestions reproducible, as far as results come in the same order.
 
     Raises:
