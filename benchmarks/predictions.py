@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -137,17 +137,18 @@ def gaussian_processes(study: Study, count: int, past: PastModels | None) -> Pre
     return Prediction(means, np.logaddexp.reduce(densities), places)
 
 
-def rows_of(study: Study, network: NeuralProcess) -> Iterator[Row]:
+def rows_of(study: Study, network: NeuralProcess, methods: Sequence[str]) -> Iterator[Row]:
     """A row for each number of trials and method."""
-    past = PastModels(study.past, study.space)
+    past = PastModels(study.past, study.space) if "transfer GP" in methods else None
+    predict: dict[str, Callable[[int], Prediction]] = {
+        "neural": lambda count: neural(network, study, count, past=True),
+        "neural, no past": lambda count: neural(network, study, count, past=False),
+        "transfer GP": lambda count: gaussian_processes(study, count, past),
+        "target-only GP": lambda count: gaussian_processes(study, count, None),
+    }
     for count in TRIALS:
-        found = {
-            "neural": neural(network, study, count, past=True),
-            "neural, no past": neural(network, study, count, past=False),
-            "transfer GP": gaussian_processes(study, count, past),
-            "target-only GP": gaussian_processes(study, count, None),
-        }
-        for method, prediction in found.items():
+        for method in methods:
+            prediction = predict[method](count)
             row: Row = {"task": study.name, "trials": count, "method": method}
             row["rank"] = rank_correlation(prediction.means, study.answers)
             # Without a trial, nobody knows where the values lie.
@@ -161,11 +162,11 @@ def rows_of(study: Study, network: NeuralProcess) -> Iterator[Row]:
 # ---- command line --------------------------------------------------------------------------
 
 
-def table(rows: list[Row]) -> str:
+def table(rows: list[Row], methods: Sequence[str]) -> str:
     """Means over tasks, as Markdown."""
     lines = [f"| | {' | '.join(map(str, TRIALS))} |", "|---|" + "---|" * len(TRIALS)]
     for column in COLUMNS[3:]:
-        for method in METHODS:
+        for method in methods:
             cells = []
             for count in TRIALS:
                 chosen = [r for r in rows if r["method"] == method and r["trials"] == count]
@@ -185,16 +186,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--weights", type=Path, required=True, help="of the neural process")
     parser.add_argument("--part", choices=("develop", "validation"), default="develop")
     parser.add_argument("--tasks", type=int, default=100, help="at most so many a family")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--out", type=Path, help="CSV, a row a task, number of trials and method")
     arguments = parser.parse_args(argv)
+    methods = arguments.methods
     try:
         network = load_weights(arguments.weights)
         known = list(studies(arguments.training, arguments.part, arguments.tasks))
     except (ArchiveError, WeightsError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    rows = [row for study in tqdm(known, disable=None) for row in rows_of(study, network)]
-    print(f"{len(known)} tasks, mean over tasks by number of trials\n\n{table(rows)}")
+    rows = [row for study in tqdm(known, disable=None) for row in rows_of(study, network, methods)]
+    print(f"{len(known)} tasks, mean over tasks by number of trials\n\n{table(rows, methods)}")
     if arguments.out:
         write_log(arguments.out, COLUMNS, rows)
     return 0
