@@ -9,7 +9,7 @@ from typing import Any
 
 from metahpo.archive import Archive
 from metahpo.sources import read_source, without_copies
-from metahpo.task import Task
+from metahpo.task import Task, Trial
 
 ACCEPTED = (
     "the folder or URL of a Ray Tune experiment or of several, the URL or file of an Optuna "
@@ -61,9 +61,13 @@ def _is_part_of(past: Task, own: Task) -> bool:
     Its experiment's folder holds no trial but its own.
     """
     names = [name for name in own.space if name in past.space]
-    tried = {tuple(trial.configuration.get(name) for name in names) for trial in own.trials}
-    seen = [tuple(trial.configuration.get(name) for name in names) for trial in past.trials]
-    return bool(names) and bool(seen) and all(row in tried for row in seen)
+
+    def shown(trial: Trial) -> str:
+        # As text: choices may be lists.
+        return repr([trial.configuration.get(name) for name in names])
+
+    tried = {shown(trial) for trial in own.trials}
+    return bool(names) and bool(past.trials) and all(shown(t) in tried for t in past.trials)
 
 
 def _sources(given: object) -> tuple[object, ...]:

@@ -14,7 +14,7 @@ from ray_folders import params, write_trial
 
 pytest.importorskip("ray.tune", reason="Ray is not installed: pip install 'metahpo[ray]'")
 
-from optuna.distributions import FloatDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 from ray import cloudpickle, tune
 from ray.tune.search import ConcurrencyLimiter, Searcher
 from ray.tune.search.search_generator import SearchGenerator
@@ -563,6 +563,16 @@ def test_a_sweep_is_never_its_own_history(experiment):
     for number in range(1, 6):
         resumed.add_evaluated_point(params(number), 0.1 * number)
     assert names(resumed) == []
+
+
+@pytest.mark.filterwarnings("ignore:Choices for a categorical:UserWarning")
+def test_choices_of_a_past_task_may_be_lists():
+    layers = CategoricalDistribution([[16, 16], [32]])  # type: ignore[list-item]
+    configurations = [{"layers": [16, 16]}, {"layers": [32]}, {"layers": [16, 16]}]
+    trials = tuple(Trial(c, float(i)) for i, c in enumerate(configurations))
+    past = Task("past", Space({"layers": layers}), trials)
+    search = MetaSearch({"layers": tune.choice([[16, 16], [32]])}, "acc", "max", history=[past])
+    assert search.suggest("a")["layers"] in ([16, 16], [32])
 
 
 # ---- imports -------------------------------------------------------------------------------
