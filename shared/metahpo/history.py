@@ -6,6 +6,7 @@ follows from the history and the present space; it is made once and kept.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -43,6 +44,7 @@ class Past:
         relevance: t weights that sum to 1.
         portfolio: k x d configurations to start with.
         candidates: m x d, the past's best configurations.
+        serial: No two pasts of a process have the same: what caches keep one apart by.
     """
 
     space: Space
@@ -50,6 +52,7 @@ class Past:
     relevance: Array = field(default_factory=lambda: np.empty(0))
     portfolio: Array = field(default_factory=lambda: np.empty((0, 0)))
     candidates: Array = field(default_factory=lambda: np.empty((0, 0)))
+    serial: int = field(default_factory=itertools.count().__next__)
 
     def __post_init__(self) -> None:
         if not self.tasks:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,8 @@ CHECKED = 6
 TOLERANCE = 0.03
 # Share of hyperparameters that spaces much like each other have in common.
 ALIKE = 0.6
+# Fewer names than this are no sign of a learner.
+LEAST_SHARED = 3
 # Names of surrogates; any other is a file of weights.
 GAUSSIAN, NEURAL = "gp", "neural"
 
@@ -84,7 +87,10 @@ def gaussian_surrogate(
 def knows(network: NeuralProcess, space: Space) -> bool:
     """Whether a network was trained on a space much like this one, by its hyperparameters."""
     names = frozenset(map(identity_of, space))
-    return any(len(names & other) >= ALIKE * len(names | other) for other in network.learners)
+    return any(
+        len(names & other) >= max(LEAST_SHARED, ALIKE * len(names | other))
+        for other in network.learners
+    )
 
 
 def suits(past: Past, network: NeuralProcess) -> bool:
@@ -101,10 +107,11 @@ def suits(past: Past, network: NeuralProcess) -> bool:
     if past.models is None or len(past.tasks) < 2:
         return False
 
-    def check() -> tuple[bool, Past, NeuralProcess]:
-        return bool(_lead(past, network) >= -TOLERANCE), past, network
+    def check() -> tuple[bool, NeuralProcess]:
+        return bool(_lead(past, network) >= -TOLERANCE), network
 
-    return _suited.get((id(past), id(network)), check)[0]
+    # The network is kept beside: its id stays its.
+    return _suited.get((past.serial, id(network)), check)[0]
 
 
 def _lead(past: Past, network: NeuralProcess) -> float:
@@ -179,44 +186,52 @@ def network_named(surrogate: str) -> NeuralProcess:
 
 
 def _encoded_past(past: Past, network: NeuralProcess) -> EncodedPast | None:
-    def encode() -> tuple[EncodedPast | None, Past, NeuralProcess]:
-        return encode_past(network, past.tasks, past.space, past.relevance), past, network
+    def encode() -> tuple[EncodedPast | None, NeuralProcess]:
+        return encode_past(network, past.tasks, past.space, past.relevance), network
 
-    # Both are kept beside: their ids stay theirs.
-    return _encoded.get((id(past), id(network)), encode)[0]
+    return _encoded.get((past.serial, id(network)), encode)[0]
 
 
 def _neural(
     study: Study, past: Past, network: NeuralProcess, encoded: EncodedPast | None
 ) -> Component:
     X = study.space.features(study.points)
+    digests = _digests(study)
 
-    def seen(count: int) -> tuple[object, ...]:
-        points, values = study.points[:count], study.values[:count]
-        return id(past), id(network), encoded is None, points.tobytes(), values.tobytes()
+    def told(count: int) -> tuple[object, ...]:
+        return past.serial, id(network), encoded is None, digests[count]
 
     def model_of(count: int) -> NeuralModel:
-        def make() -> tuple[NeuralModel, Past]:
-            trials = study.points[:count], study.values[:count]
-            return NeuralModel(network, study.space, *trials, encoded), past
+        trials = study.points[:count], study.values[:count]
+        return _models.get(
+            told(count), lambda: NeuralModel(network, study.space, *trials, encoded)
+        )
 
-        return _models.get(seen(count), make)[0]
-
-    def density_of(row: int) -> tuple[float, Past, NeuralProcess]:
+    def density_of(row: int) -> tuple[float, NeuralProcess]:
         rows = slice(row, row + 1)
-        return float(model_of(row).log_densities(X[rows], study.values[rows])[0]), past, network
+        return float(model_of(row).log_densities(X[rows], study.values[rows])[0]), network
 
     densities = np.full(len(X), np.nan)
     for row in range(max(0, len(X) - EVIDENCE), len(X)):
-        densities[row] = _densities.get(seen(row + 1), partial(density_of, row))[0]
+        densities[row] = _densities.get(told(row + 1), partial(density_of, row))[0]
     model = model_of(len(X))
-    return Component(1.0, model, model.warp, densities, informed=True)
+    return Component(1.0, model, model.warp, densities, True, model.knows_unit)
 
 
-_suited: Cache[tuple[bool, Past, NeuralProcess]] = Cache(8)
+def _digests(study: Study) -> list[bytes]:
+    """Of the first 0, 1, ... trials: they tell studies apart that begin alike."""
+    digest = blake2b(digest_size=16)
+    digests = [digest.digest()]
+    for point, value in zip(study.points, study.values, strict=True):
+        digest.update(point.tobytes() + value.tobytes())
+        digests.append(digest.digest())
+    return digests
+
+
+_suited: Cache[tuple[bool, NeuralProcess]] = Cache(8)
 _networks: Cache[NeuralProcess] = Cache(4)
-_encoded: Cache[tuple[EncodedPast | None, Past, NeuralProcess]] = Cache(4)
+_encoded: Cache[tuple[EncodedPast | None, NeuralProcess]] = Cache(4)
 # The model of all but the last trials serves once more, for the density of the next one.
-_models: Cache[tuple[NeuralModel, Past]] = Cache(8)
+_models: Cache[NeuralModel] = Cache(8)
 # Each trial's log density given the ones before it.
-_densities: Cache[tuple[float, Past, NeuralProcess]] = Cache(1024)
+_densities: Cache[tuple[float, NeuralProcess]] = Cache(1024)
