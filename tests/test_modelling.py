@@ -84,6 +84,10 @@ def test_decisions_are_sound(weights, history, count):
     assert (decision.trust is None) == (not history)
     if count > 1 or not history:
         assert decision.source is Source.ACQUISITION
+    # Of fewer than two trials and no past, nobody knows the unit.
+    predicted = decision.source is Source.ACQUISITION and (count > 1 or bool(history))
+    assert (decision.mean is not None) == predicted
+    if predicted:
         assert math.isfinite(decision.mean)
         assert decision.deviation > 0
 

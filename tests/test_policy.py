@@ -15,6 +15,7 @@ from metahpo.decision import Decision, Source
 from metahpo.history import prepare
 from metahpo.policy import Switches, expected_space, suggest
 from metahpo.space import Condition, Configuration, Space
+from metahpo.study import study_arrays
 from metahpo.task import Task, Trial, TrialState
 
 UNIT = FloatDistribution(0, 1)
@@ -216,6 +217,65 @@ def test_the_unit_of_the_values_does_not_matter(with_history):
     (before,) = suggest(task, history).configurations
     (after,) = suggest(scaled(task), [scaled(past) for past in history]).configurations
     assert after == pytest.approx(before, abs=1e-3)
+
+
+@pytest.mark.parametrize("surrogate", ["neural", "gp"])
+@pytest.mark.parametrize(
+    "values", [[1.0] * 6, [0.3, 0.1 + 0.2] * 3, [1.0, None, None, None, None]]
+)
+def test_where_all_values_agree_the_unit_does_not_matter(values, surrogate):
+    """One success among failures is such a study: what failed counts as the worst seen."""
+    history = history_of(bowl(0.3), bowl(0.5), bowl(0.4))
+    points = np.random.default_rng(1).random((len(values), 2))
+    found = []
+    for unit in (2.0**-17, 1.0, 2.0**17):
+        told = [v if v is None else unit * v for v in values]
+        trials = tuple(trial(c, v) for c, v in zip(PLANE.decode(points), told, strict=True))
+        past = [
+            Task(p.name, p.space, tuple(Trial(t.configuration, unit * t.value) for t in p.trials))
+            for p in history
+        ]
+        found.append(suggest(Task("present", PLANE, trials), past, seed=2, surrogate=surrogate))
+    for other in found[1:]:
+        assert other.configurations[0] == pytest.approx(found[0].configurations[0], abs=1e-3)
+        assert other.trust == pytest.approx(found[0].trust)
+        assert other.trust > 0.5
+
+
+def test_while_all_fails_trials_are_spread():
+    """A network that knows the learner does not read failures: it would repeat itself."""
+    learner = {
+        "learning_rate": FloatDistribution(1e-4, 0.1, log=True),
+        "num_layers": IntDistribution(1, 5),
+        "max_units": IntDistribution(64, 1024, log=True),
+        "batch_size": IntDistribution(16, 512, log=True),
+        "weight_decay": FloatDistribution(1e-5, 0.1),
+        "momentum": FloatDistribution(0.1, 0.99),
+        "max_dropout": FloatDistribution(0.0, 1.0),
+    }
+    space, trials = Space(learner), []
+    assert suggest(Task("present", space), []).source is Source.ACQUISITION
+    for seed in range(6):
+        trials.append(trial({n: d.low for n, d in learner.items()}, None))
+        decision = suggest(Task("present", space, tuple(trials)), [], seed=seed)
+        assert decision.source is Source.SPACE_FILLING
+        trials[-1:] = [trial(decision.configurations[0], None)]
+    tried = space.encode([t.configuration for t in trials])
+    assert (tried.std(axis=0) > 0.1).all()
+
+
+def test_a_trial_beyond_the_present_bounds_stays_where_it_was():
+    """The range was narrowed between two runs of a study; the edge has not been tried."""
+    trials = [trial({"x": x, "y": 0.5}, -((x - 1.5) ** 2)) for x in (0.1, 0.4, 0.7, 1.4)]
+    study = study_arrays(Task("present", PLANE, tuple(trials)), PLANE)
+    assert study.points[:, 0] == pytest.approx([0.1, 0.4, 0.7, 1.4])
+    assert study.best[:, 0] == pytest.approx([0.7, 0.4, 0.1])
+    # What is better the further out is sought at the edge.
+    for surrogate in ("gp", "neural"):
+        (configuration,) = suggest(
+            Task("present", PLANE, tuple(trials)), [], surrogate=surrogate
+        ).configurations
+        assert 0.8 < configuration["x"] <= 1.0
 
 
 def test_threads_decide_the_same():

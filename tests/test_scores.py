@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metahpo.surrogate.scores import FENCE, Warp, own_warp, standardising_warp
+from metahpo.surrogate.scores import FENCE, Warp, own_warp, standardising_warp, tells_unit
+from metahpo.task import bounded
 
 # The time a case takes says nothing on a busy machine.
 settings.register_profile("untimed", deadline=None)
@@ -96,9 +97,39 @@ def test_tiny_values_are_told_apart():
     np.testing.assert_allclose(own_warp(tiny).scores(tiny), own_warp(values).scores(values))
 
 
-def test_sentinels_for_failure_do_not_overflow():
-    values = np.array([-1e300, -1e300, -1e300, 1.0, 2.0])
-    assert np.isfinite(own_warp(values).scores(values)).all()
+@pytest.mark.parametrize("sentinel", [-1e9, -1e12, -1e300, -1.79e308])
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("warp_of", [own_warp, standardising_warp])
+def test_sentinels_for_failure_do_not_overflow(warp_of, count, sentinel):
+    values = bounded([*[sentinel] * count, 1.0, 2.0])
+    assert np.isfinite(warp_of(values).scores(values)).all()
+
+
+@pytest.mark.parametrize("sentinel", [-1e6, -1e12, -1.79e308])
+def test_how_far_a_failure_lies_below_does_not_change_the_unit(sentinel):
+    values = np.array([-0.2, -0.25, -0.3, -0.41, -0.5, -0.33])
+    units = [
+        (own_warp(told).unit, standardising_warp(told).unit)
+        for told in (bounded([*values, -1e3]), bounded([*values, sentinel]))
+    ]
+    assert units[1] == pytest.approx(units[0])
+
+
+@pytest.mark.parametrize("values", [[], [3.0], [2.0, 2.0], [0.3, 0.1 + 0.2], [1e30, 1e30], [0, 0]])
+def test_values_that_agree_up_to_rounding_tell_no_unit(values):
+    assert not tells_unit(np.array(values, float))
+    if values:
+        assert own_warp(np.array(values, float)).unit == 1.0
+        assert standardising_warp(np.array(values, float)).unit == 1.0
+
+
+@pytest.mark.parametrize("values", [[1.0, 2.0], [1e-9, 2e-9], [1.0, 1.0, -1e12]])
+def test_other_values_tell_one(values):
+    assert tells_unit(np.array(values))
+    # As a thousand times the values do.
+    for warp_of in (own_warp, standardising_warp):
+        unit = warp_of(np.array(values)).unit
+        assert warp_of(1000 * np.array(values)).unit == pytest.approx(1000 * unit)
 
 
 # ---- the warp of a model that knows one task alone -----------------------------------------
@@ -137,8 +168,3 @@ def test_standardised_scores_know_no_location_and_unit(values, shift, scale):
 def test_where_all_agree_scores_are_nothing(values):
     values = np.array(values)
     np.testing.assert_allclose(standardising_warp(values).scores(values), 0.0, atol=1e-12)
-
-
-def test_sentinels_do_not_overflow_when_standardised():
-    values = np.array([-1e300, -1e300, -1e300, 1.0, 2.0])
-    assert np.isfinite(standardising_warp(values).scores(values)).all()

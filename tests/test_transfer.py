@@ -6,11 +6,14 @@ on sixty seeds or more; the seeds are fixed, so that a failure means that someth
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from optuna.distributions import FloatDistribution
 
 from metahpo.alignment import AlignedTask
 from metahpo.space import Space
 from metahpo.surrogate import Fitted, PastModels, Surrogate, build, fit_parameters
+from metahpo.surrogate.transfer import _contradiction
 
 SPACE = Space({"x": FloatDistribution(0, 1), "y": FloatDistribution(0, 1)})
 OWNER = (0, 1)
@@ -216,11 +219,45 @@ def test_helpful_history_helps_in_any_unit(unit):
     assert np.sqrt(np.mean(error**2)) < 0.15 * unit * function(new).std() + 0.05 * unit
 
 
-@pytest.mark.parametrize("values", [[2.0] * 6, [1e30] * 6, [1.0, 1.0 + 1e-12] * 3])
+@pytest.mark.parametrize("values", [[2.0] * 6, [1e30] * 6, [1.0, 1.0 + 1e-13] * 3])
 def test_values_that_hardly_differ(values):
     past, _, rng = related(3)
     X = rng.random((6, 2))
-    for p in (past, None):
-        mean, deviation = surrogate(X, np.array(values), p).predict(X[:1])
-        assert np.isfinite([mean, deviation]).all()
-        assert deviation >= 0
+    mean, deviation = surrogate(X, np.array(values), past).predict(X[:1])
+    assert np.isfinite([mean, deviation]).all()
+    assert deviation >= 0
+    # Nothing says in which unit the others may differ.
+    assert surrogate(X, np.array(values), None).predict(X[:1]) is None
+
+
+def test_one_telling_trial_does_not_end_the_trust():
+    """Of twenty trials on a plateau the only better one is where the past expects the worst."""
+    values = np.zeros(20)
+    values[3] = 1.0
+    expected = np.linspace(0.0, 1.0, 20)
+    expected[3] = -1.0
+    # Kendall's statistic with ties: one untied value's rank is uniform, 19/2 from its mean.
+    assert _contradiction(values, expected) == pytest.approx(9.5**2 / ((20**2 - 1) / 12))
+    assert _contradiction(np.zeros(20), expected) == 0.0
+    assert _contradiction(values, -expected) == 0.0
+
+
+@given(st.lists(st.integers(0, 3), min_size=3, max_size=12), st.randoms())
+def test_contradiction_is_kendalls_statistic_with_ties(values, random):
+    """Against the mean and variance of S over all orders of the expectations, by sampling none."""
+    expected = list(range(len(values)))
+    random.shuffle(expected)
+    pairs = [(i, j) for j in range(len(values)) for i in range(j)]
+    score = sum(
+        np.sign(values[i] - values[j]) * np.sign(expected[i] - expected[j]) for i, j in pairs
+    )
+    variance = kendall_variance(values)
+    found = _contradiction(np.array(values, float), np.array(expected, float))
+    assert found == pytest.approx(min(score, 0) ** 2 / variance if variance else 0.0)
+
+
+def kendall_variance(values: list[int]) -> float:
+    """Of S where the other side has no ties: Kendall 1970, section 4.9."""
+    n, ties = len(values), [values.count(v) for v in set(values)]
+    total = n * (n - 1) * (2 * n + 5) - sum(t * (t - 1) * (2 * t + 5) for t in ties)
+    return total / 18

@@ -167,8 +167,7 @@ def align(task: Task, space: Space) -> AlignedTask | None:
     if not shared.any():
         return None
     union = len(task.space) + len(space) - len(matches)
-    values = np.array([trial.value for trial in observed], dtype=float)
-    return AlignedTask(task.name, points, values, shared, float(shared.sum()) / union)
+    return AlignedTask(task.name, points, task.values, shared, float(shared.sum()) / union)
 
 
 def _rename(configuration: Mapping[str, object], matches: Mapping[str, str]) -> dict[str, object]:

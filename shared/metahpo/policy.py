@@ -104,6 +104,8 @@ def suggest(
     informed = past.tasks or (
         surrogate != GAUSSIAN and knows(network_named(surrogate), study.space)
     )
+    # Nor has it where all that was tried failed: it does not read failures.
+    informed = past.tasks or (informed and not study.failed)
     if not informed and len(study.values) < _space_filling_trials(study.space):
         return _fill_space(study, count, rng)
     if past.tasks and len(study.values) < PORTFOLIO_TRIALS:
@@ -230,7 +232,8 @@ def _from_surrogate(
         if chosen:
             fresh.insert(0, _nudged(fresh[0], study.space, rng))
         chosen.append(next((p for p in fresh if key_of(p) not in tried), fresh[-1]))
-    mean, deviation = surrogate.predict(study.space.features(chosen[0][None]))
+    predicted = surrogate.predict(study.space.features(chosen[0][None]))
+    mean, deviation = predicted or (None, None)
     return Decision(
         configurations=tuple(study.space.decode(np.stack(chosen))),
         source=Source.ACQUISITION,
@@ -288,7 +291,11 @@ def _first_fresh(
 
 
 def _followed(past: Past, surrogate: Surrogate) -> tuple[tuple[str, float], ...]:
-    """The past tasks behind a prediction: as trials weigh them, or beforehand if none does."""
+    """The past tasks behind a prediction.
+
+    As the trials weigh them in Gaussian processes. A network reads them all at once and has no
+    weights to show: as they count beforehand.
+    """
     if surrogate.informed is None:
         return ()
     model = surrogate.informed.model

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
+from metahpo.alignment import OUTSIDE
 from metahpo.space import Array, Space
-from metahpo.task import Task, Trial, TrialState
+from metahpo.task import Task, Trial, TrialState, bounded
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +24,7 @@ class Study:
         values: n; a failed trial counts as the worst one seen.
         running: m x d.
         taken: k x d, all finished and running trials.
+        failed: Whether trials have finished, all of them without a value.
     """
 
     space: Space
@@ -29,6 +32,7 @@ class Study:
     values: Array
     running: Array
     taken: Array
+    failed: bool = False
 
     @cached_property
     def tried(self) -> frozenset[bytes]:
@@ -37,8 +41,9 @@ class Study:
 
     @property
     def best(self) -> Array:
-        """The trials in ``points``, the best first."""
-        return self.points[np.argsort(-self.values, kind="stable")]
+        """The trials in ``points`` that lie in the space, the best first."""
+        ordered = self.points[np.argsort(-self.values, kind="stable")]
+        return ordered[~_outside(ordered).any(axis=1)]
 
 
 def study_arrays(task: Task, space: Space) -> Study:
@@ -57,14 +62,22 @@ def study_arrays(task: Task, space: Space) -> Study:
     return Study(
         space,
         points=_points(space, told),
-        values=np.asarray(values, dtype=float),
+        values=bounded(values),
         running=_points(space, task.running),
         taken=taken,
+        failed=bool(finished) and not seen,
     )
 
 
 def _points(space: Space, trials: Sequence[Trial]) -> Array:
-    return space.snap(space.encode([trial.configuration for trial in trials]))
+    """N x d; what was tried beyond the present bounds stays there, as in past tasks."""
+    points = space.encode([trial.configuration for trial in trials])
+    beyond = np.clip(points, -OUTSIDE, 1.0 + OUTSIDE)
+    return np.where(_outside(points), beyond, space.snap(points))
+
+
+def _outside(points: Array) -> NDArray[np.bool_]:
+    return np.abs(points - 0.5) > 0.5 + 1e-9
 
 
 def key_of(point: Array) -> bytes:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from metahpo.space import Configuration, Space
+import numpy as np
+
+from metahpo.space import Array, Configuration, Space
 
 
 class TrialState(StrEnum):
@@ -52,6 +54,15 @@ class Trial:
         )
 
 
+# Values beyond this, as some report for a failure, count as this: their squares are still finite.
+LARGEST_VALUE = 1e100
+
+
+def bounded(values: Sequence[float]) -> Array:
+    """Values for arithmetic: n, none beyond ``LARGEST_VALUE`` either way."""
+    return np.clip(np.asarray(values, dtype=float), -LARGEST_VALUE, LARGEST_VALUE)
+
+
 @dataclass(frozen=True)
 class Task:
     """One tuning problem: a past one, or the study in progress.
@@ -76,6 +87,11 @@ class Task:
     def observed(self) -> list[Trial]:
         """The trials that tell something."""
         return [trial for trial in self.trials if trial.observed]
+
+    @property
+    def values(self) -> Array:
+        """The values of those, n, none beyond ``LARGEST_VALUE`` either way."""
+        return bounded([float(t.value) for t in self.observed if t.value is not None])
 
     @property
     def running(self) -> list[Trial]:

@@ -44,6 +44,8 @@ class Component:
         log_densities: n, of each observed value given the ones before it; NaN where that is not
             known, which is evidence of nothing.
         informed: Whether it knows more than the study's own trials.
+        knows_unit: Whether the warp's unit is the values'; else it is made up, and the model
+            says nothing about values.
     """
 
     weight: float
@@ -51,6 +53,7 @@ class Component:
     warp: Warp
     log_densities: Array
     informed: bool
+    knows_unit: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,20 +84,26 @@ class Surrogate:
         components = tuple(replace(c, model=c.model.believing(X)) for c in self.components)
         return replace(self, components=components)
 
-    def predict(self, X: Array) -> tuple[float, float]:
+    def predict(self, X: Array) -> tuple[float, float] | None:
         """Mean and standard deviation of the value at one point, by the heaviest component.
 
         Args:
             X: 1 x p features.
+
+        Returns:
+            None where that component says nothing about values, or nothing finite.
         """
         heaviest = self.components[0]
+        if not heaviest.knows_unit:
+            return None
         with torch.no_grad():
             mean, variance = heaviest.model.mean_and_variance(torch.as_tensor(X))
         score, deviation = float(mean[0]), math.sqrt(float(variance[0]))
         low, centre, high = heaviest.warp.values(
             np.array([score - deviation, score, score + deviation])
         )
-        return float(centre), float(high - low) / 2.0
+        predicted = float(centre), float(high - low) / 2.0
+        return predicted if all(map(math.isfinite, predicted)) else None
 
 
 def mix(

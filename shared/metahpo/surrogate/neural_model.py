@@ -33,8 +33,8 @@ from metahpo.surrogate.standardise import (
     Scale,
     own_scale,
     rank_scores,
-    says_unit,
     study_scale,
+    tells_unit,
     two_views,
 )
 
@@ -141,7 +141,7 @@ class NeuralModel(Model):
         observed = torch.as_tensor(np.asarray(values, float))
         self.scale: Scale = study_scale(observed, past.unit if past else None)
         # Without, the unit is made up: scores can be predicted, values cannot.
-        self.knows_unit = past is not None or says_unit(observed)
+        self.knows_unit = past is not None or bool(tells_unit(observed))
         self.points = torch.as_tensor(points, dtype=torch.float32).expand(1, *points.shape)
         self.scores = self.scale.scores(observed)[None]
         self._batch_shape = torch.Size([])

@@ -27,6 +27,8 @@ import numpy as np
 from metahpo.space import Array
 
 COMPRESSION = 1.0
+# Differences of this share of the values themselves may be rounding.
+ROUNDING = 1e-12
 # Tukey's outer fence, in interquartile ranges below the lower quartile: outliers lie beyond it.
 FENCE = 3.0
 
@@ -65,6 +67,15 @@ class Warp(NamedTuple):
         return np.maximum(-self.knee - z, 0.0)
 
 
+def tells_unit(values: Array) -> bool:
+    """Whether values differ by more than rounding, so that they have a unit.
+
+    Args:
+        values: n finite values, n at least 0.
+    """
+    return len(values) > 1 and bool(np.ptp(values) > ROUNDING * np.abs(values).max())
+
+
 def standardising_warp(values: Array) -> Warp:
     """Mean 0 and variance 1, but for low outliers, which are compressed.
 
@@ -73,20 +84,18 @@ def standardising_warp(values: Array) -> Warp:
 
     Returns:
         Centre and unit are the mean and the standard deviation of the values, those beyond
-        Tukey's outer fence (Tukey 1977) counted as if they lay on it; there is the knee.
+        Tukey's outer fence (Tukey 1977) counted as if they lay on it; there is the knee. The
+        unit of values that tell none is 1.
     """
-    # In parts of the largest: the squares of huge values would overflow.
-    largest = float(np.abs(values).max()) or 1.0
-    scaled = values / largest
-    lower, upper = np.quantile(scaled, [0.25, 0.75])
-    fence = float(lower - FENCE * (upper - lower)) if upper > lower else -np.inf
-    fenced = np.maximum(scaled, fence)
+    if not tells_unit(values):
+        return Warp(float(values.mean()), 1.0)
+    lower, upper = np.quantile(values, [0.25, 0.75])
+    within = upper - lower > ROUNDING * max(abs(lower), abs(upper))
+    fence = float(lower - FENCE * (upper - lower)) if within else -np.inf
+    fenced = np.maximum(values, fence)
     centre, unit = float(fenced.mean()), float(fenced.std())
-    # Values that agree to the last digits give a unit that rounding made.
-    if unit <= 1e-12:
-        return Warp(largest * centre, 1.0)
-    knee = (centre - fence) / unit if scaled.min() < fence else math.inf
-    return Warp(largest * centre, largest * unit, knee)
+    knee = (centre - fence) / unit if values.min() < fence else math.inf
+    return Warp(centre, unit, knee)
 
 
 def own_warp(values: Array) -> Warp:
@@ -100,11 +109,10 @@ def own_warp(values: Array) -> Warp:
         it, the standard deviation where that is nothing, 1 where all values agree.
     """
     centre = float(np.median(values))
-    # In parts of the largest: the squares of huge values would overflow.
-    largest = float(np.abs(values).max())
-    if not largest:
+    if not tells_unit(values):
         return Warp(centre, 1.0)
-    distances = values / largest - centre / largest
-    unit = float(np.sqrt(np.mean(distances[distances >= 0.0] ** 2))) or float(distances.std())
-    # Values that agree to the last digits give a unit that rounding made.
-    return Warp(centre, unit * largest if unit > 1e-12 else 1.0)
+    upper = values[values >= centre]
+    unit = float(np.sqrt(np.mean((upper - centre) ** 2)))
+    # In the measure of the upper half: how far a failure lies below says nothing about it.
+    nothing = unit <= ROUNDING * np.abs(upper).max()
+    return Warp(centre, float(values.std()) if nothing else unit)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metahpo.surrogate.scores import Warp
+from metahpo.surrogate.scores import ROUNDING, Warp
 
 KNEE = 1.0
 PRIOR_TRIALS = 2.0
@@ -56,18 +56,14 @@ def own_scale(values: Tensor) -> Scale:
         deviation where that is nothing; 1 where all values agree).
     """
     values = values.double()
-    largest = values.nan_to_num(0.0).abs().amax(-1, keepdim=True)
-    largest = torch.where(largest > 0.0, largest, 1.0)
-    scaled = values / largest
-    centre = scaled.nanquantile(0.5, dim=-1, keepdim=True)
-    distances = scaled - centre
-    upper = torch.where(distances >= 0.0, distances, torch.nan).square().nanmean(-1).sqrt()
-    spread = (scaled - scaled.nanmean(-1, keepdim=True)).square().nanmean(-1).sqrt()
-    unit = torch.where(upper > 0.0, upper, spread)
-    largest = largest.squeeze(-1)
-    # Values that agree to the last digits give a unit that rounding made.
-    unit = torch.where(unit > 1e-12, unit * largest, 1.0)
-    return Scale(centre.squeeze(-1) * largest, unit)
+    centre = values.nanquantile(0.5, dim=-1, keepdim=True)
+    is_upper = values >= centre
+    upper = torch.where(is_upper, values - centre, torch.nan).square().nanmean(-1).sqrt()
+    spread = (values - values.nanmean(-1, keepdim=True)).square().nanmean(-1).sqrt()
+    # In the measure of the upper half: how far a failure lies below says nothing about it.
+    largest = torch.where(is_upper, values.abs(), 0.0).amax(-1)
+    unit = torch.where(upper > ROUNDING * largest, upper, spread)
+    return Scale(centre.squeeze(-1), torch.where(tells_unit(values), unit, 1.0))
 
 
 def study_scale(values: Tensor, past_unit: Tensor | None = None) -> Scale:
@@ -91,20 +87,27 @@ def study_scale(values: Tensor, past_unit: Tensor | None = None) -> Scale:
         own = own_scale(values)
         return Scale(own.centre, own.unit if n > 1 else unit)
     own = own_scale(values)
-    agree = (values == values[..., :1]).all(-1)
     pull = (past_unit.double().log() - own.unit.log()).clamp(-LARGEST_PULL, LARGEST_PULL)
     share = PRIOR_TRIALS / (PRIOR_TRIALS + n - 1)
-    unit = torch.where(agree, past_unit.double(), own.unit * (share * pull).exp())
+    unit = torch.where(tells_unit(values), own.unit * (share * pull).exp(), past_unit.double())
     return Scale(own.centre, unit)
 
 
-def says_unit(values: Tensor) -> bool:
-    """Whether the trials of one study say anything about its unit.
+def tells_unit(values: Tensor) -> Tensor:
+    """Whether tasks' values differ by more than rounding, as ``scores.tells_unit``.
 
     Args:
-        values: n.
+        values: ``batch_shape x n``, n at least 0; NaN where a task has fewer.
+
+    Returns:
+        ``batch_shape``.
     """
-    return len(values) > 1 and bool((values != values[0]).any())
+    if values.shape[-1] < 2:
+        return torch.zeros(values.shape[:-1], dtype=torch.bool, device=values.device)
+    known = ~values.isnan()
+    low = torch.where(known, values, torch.inf).amin(-1)
+    high = torch.where(known, values, -torch.inf).amax(-1)
+    return high - low > ROUNDING * torch.maximum(low.abs(), high.abs())
 
 
 def rank_scores(values: Tensor) -> Tensor:

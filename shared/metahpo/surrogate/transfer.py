@@ -30,7 +30,7 @@ from metahpo.surrogate.kernel import (
 )
 from metahpo.surrogate.mixture import Component, Surrogate, mix
 from metahpo.surrogate.past import PastModels
-from metahpo.surrogate.scores import Warp, standardising_warp
+from metahpo.surrogate.scores import Warp, standardising_warp, tells_unit
 
 # Below so many observations a target-only model has nothing to say.
 TARGET_ONLY_FROM = 4
@@ -105,7 +105,12 @@ def build(
     Raises:
         numpy.linalg.LinAlgError: Where a covariance cannot be factorised.
     """
-    target = None if fitted.target is None else _target_only(X, values, owner, fitted.target)
+    target = None
+    # Where all values agree, nothing says what an improvement would be worth to a model that
+    # knows these values alone; another one that knows more goes without it.
+    alone = informed is None and past is None
+    if fitted.target is not None and (alone or tells_unit(values)):
+        target = _target_only(X, values, owner, fitted.target)
     if informed is not None or past is None or fitted.transfer is None:
         return mix(informed, target)
     transferred = _transferred(X, values, past, rho, fitted.transfer)
@@ -120,15 +125,20 @@ def _contradiction(values: Array, expected: Array) -> float:
     The transferred model can turn a contradicted past upside down and still explain the trials;
     but a past that is wrong about which half of the space is good knows little about where in
     the other half the best is. The square of Kendall's tau in standard deviations (Kendall
-    1938), if it is negative; nothing otherwise.
+    1970, "Rank correlation methods", with ties among the values), if it is negative; nothing
+    otherwise.
 
     Args:
         values: n.
         expected: n, the past tasks' weighted mean prediction.
     """
-    n = len(values)
+    n, ties = len(values), np.unique(values, return_counts=True)[1].astype(float)
+    telling = (n * (n - 1) - float((ties * (ties - 1)).sum())) / 2.0
+    if not telling:
+        return 0.0
     tau = 2.0 * float(agreement(values, expected[:, None])[0]) - 1.0
-    deviation = math.sqrt(2.0 * (2 * n + 5) / (9.0 * n * (n - 1)))
+    tied = float((ties * (ties - 1) * (2 * ties + 5)).sum())
+    deviation = math.sqrt((n * (n - 1) * (2 * n + 5) - tied) / 18.0) / telling
     return min(tau / deviation, 0.0) ** 2
 
 
@@ -143,7 +153,8 @@ def _target_only(
         CONSTANT_VARIANCE,
     )
     model = ClosedFormGP(X, warp.scores(values), kernel)
-    return Component(1.0, model, warp, model.log_densities + warp.log_slopes(values), False)
+    densities = model.log_densities + warp.log_slopes(values)
+    return Component(1.0, model, warp, densities, False, tells_unit(values))
 
 
 def _transferred(

@@ -102,7 +102,7 @@ def _family(tasks: Sequence[Task]) -> Family:
 def _record(task: Task, space: Space) -> Record:
     trials = task.observed
     points = space.encode([trial.configuration for trial in trials])
-    return Record(task.name, points, np.array([trial.value for trial in trials], float))
+    return Record(task.name, points, task.values)
 
 
 # ---- episodes ------------------------------------------------------------------------------
