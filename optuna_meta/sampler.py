@@ -55,7 +55,8 @@ class MetaSampler(BaseSampler):
 
     The first trial is already a recommendation of the history. Later ones come from a model of
     the present study and the past ones, which are trusted as far as they predict the present.
-    Without any history it is a Gaussian-process sampler. Single-objective studies only.
+    Without any history they come from a pretrained network where it knows the learner, and from
+    a Gaussian process elsewhere. Single-objective studies only.
 
     Example:
         >>> import optuna
