@@ -194,7 +194,10 @@ def _behind(groups: Mapping[str, Group]) -> str:
 
 def _origin(records: Sequence[Record]) -> str:
     """Which revisions, machines and package versions the runs are of."""
-    revisions = sorted({r.get("revision", "unknown") for r in records})
+    revisions: dict[str, dict[str, None]] = {}
+    for record in records:
+        revisions.setdefault(record.get("revision", "unknown"), {})[label(record)] = None
+    told = [f"{revision} ({', '.join(methods)})" for revision, methods in revisions.items()]
     cores = sorted({r["cores"] for r in records if r.get("cores")})
     versions: dict[str, set[str]] = {}
     for record in records:
@@ -206,7 +209,7 @@ def _origin(records: Sequence[Record]) -> str:
         [
             "## Of which runs",
             "",
-            f"{len(records)} runs; revisions {', '.join(revisions)}; "
+            f"{len(records)} runs; by revision: {'; '.join(told)}; "
             f"machines with {', '.join(map(str, cores)) or 'unknown'} cores; {shown}.",
             "",
         ]
