@@ -6,6 +6,7 @@ pytest.importorskip("onnxruntime", reason="the benchmarks need metahpo[bench]")
 import json
 
 from benchmarks import compare, report
+from benchmarks.peers import is_historyless
 
 
 class TestReport:
@@ -13,7 +14,7 @@ class TestReport:
     def record(method, task, seed, regrets):
         return {
             **{"family": "rpart", "task": task, "method": method, "seed": seed},
-            **{"history": "none" if method in compare.HISTORYLESS else "good", "split": "history"},
+            **{"history": "none" if is_historyless(method) else "good", "split": "history"},
             **{"regrets": regrets, "milliseconds": [1.0] * len(regrets)},
         }
 
