@@ -13,7 +13,15 @@ from metahpo import modelling
 from metahpo.alignment import identity_of
 from metahpo.decision import Source
 from metahpo.history import prepare
-from metahpo.modelling import GAUSSIAN, NEURAL, knows, network_named, neural_surrogate, suits
+from metahpo.modelling import (
+    GAUSSIAN,
+    NEURAL,
+    is_familiar,
+    knows,
+    network_named,
+    neural_surrogate,
+    suits,
+)
 from metahpo.plugin import SURROGATES
 from metahpo.policy import Switches, suggest
 from metahpo.space import Condition, Space
@@ -205,6 +213,20 @@ def test_what_the_shipped_network_knows():
     assert knows(network, Space(dict.fromkeys(trees, number)))
     assert not knows(network, Space({"x": number, "y": number}))
     assert not knows(network, Space({"lr": number, "layers": number}))
+
+
+def test_familiar_hyperparameters_are_asked_about_before_any_trial():
+    """Those of boosted trees under their names in another library; others are explored first."""
+    network, number = network_named(NEURAL), FloatDistribution(0, 1)
+    names = ["learning_rate", "num_leaves", "feature_fraction", "bagging_fraction", "max_bin"]
+    familiar = Space(dict.fromkeys(names, number))
+    assert is_familiar(network, familiar)
+    assert not knows(network, familiar)
+    assert suggest(Task("new", familiar), []).source is Source.ACQUISITION
+    strange = Space({f"p{i}": number for i in range(4)})
+    assert not is_familiar(network, strange)
+    assert not is_familiar(network, Space({}))
+    assert suggest(Task("new", strange), []).source is Source.SPACE_FILLING
 
 
 def test_learners_are_kept_with_the_weights(weights):

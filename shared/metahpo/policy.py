@@ -18,6 +18,7 @@ from metahpo.modelling import (
     GAUSSIAN,
     NEURAL,
     gaussian_surrogate,
+    is_familiar,
     knows,
     network_named,
     neural_surrogate,
@@ -100,9 +101,9 @@ def suggest(
     past = prepare(task, history, metafeatures=switches.metafeatures, define_by_run=define_by_run)
     study = study_arrays(task, past.space)
     rng = np.random.default_rng(seed)
-    # A network has something to say before any trial where it knows the learner.
+    # A network has something to say before any trial where it has seen such hyperparameters.
     informed = past.tasks or (
-        surrogate != GAUSSIAN and knows(network_named(surrogate), study.space)
+        surrogate != GAUSSIAN and is_familiar(network_named(surrogate), study.space)
     )
     # Nor has it where all that was tried failed: it does not read failures.
     informed = past.tasks or (informed and not study.failed)
