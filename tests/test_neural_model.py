@@ -11,6 +11,7 @@ from botorch.optim import optimize_acqf
 from botorch.sampling.get_sampler import get_sampler
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from metahpo.acquisition import LEAST_NEW, NEAR, BarLogEI
 from metahpo.alignment import AlignedTask
 from metahpo.space import Condition, Space
 from metahpo.surrogate.bar_posterior import BarPosterior
@@ -228,3 +229,41 @@ def test_fantasies_have_the_spread_of_the_posterior() -> None:
     mean, variance = surrogate.mean_and_variance(running)
     assert abs(float(draws.mean() - mean[0])) < 5 * float(variance[0] / 2000) ** 0.5
     assert float(draws.var()) == pytest.approx(float(variance[0]), rel=0.25)
+
+
+# ---- as an acquisition function ------------------------------------------------------------
+
+
+def test_what_was_tried_is_not_worth_trying_again():
+    """A network stays unsure of what it has seen; improvement alone would repeat the best."""
+    told = model()
+    acquisition = BarLogEI(told)
+    tried = told.observed_features
+    points = points_of_features(SPACE, tried).numpy()
+    assert np.allclose(points, told.points[0].numpy(), equal_nan=True, atol=1e-6)
+    plain = told.expected_improvement(tried).log()
+    torch.testing.assert_close(acquisition(tried[:, None]), plain + np.log(LEAST_NEW))
+    aside = tried.clone()
+    for distance, share in ((NEAR, 1 - np.exp(-0.5)), (10 * NEAR, 1.0)):
+        aside[:, 0] = tried[:, 0] + torch.where(tried[:, 0] < 0.5, distance, -distance)
+        seen = (aside[:, None] - tried).square().sum(-1).sqrt().amin(-1)
+        # Others may lie nearer still.
+        alone = seen >= distance - 1e-9
+        assert alone.any()
+        expected = told.expected_improvement(aside).log() + np.log(share)
+        torch.testing.assert_close(acquisition(aside[:, None])[alone], expected[alone])
+
+
+def test_nor_is_what_is_running():
+    told = model()
+    running = torch.from_numpy(SPACE.features(drawn(2, seed=5)))
+    believed = told.believing(running.numpy())
+    assert len(believed.observed_features) == len(told.observed_features) + 2
+    plain = believed.expected_improvement(running).log()
+    torch.testing.assert_close(BarLogEI(believed)(running[:, None]), plain + np.log(LEAST_NEW))
+
+
+def test_before_any_trial_all_is_new():
+    X = torch.from_numpy(SPACE.features(drawn(3)))
+    told = model(trials=0)
+    torch.testing.assert_close(BarLogEI(told)(X[:, None]), told.expected_improvement(X).log())

@@ -28,6 +28,9 @@ from metahpo.surrogate.neural_model import NeuralModel
 FEW_LEVELS = 32
 # What bars far below the incumbent give is zero; its logarithm would have no gradient.
 LEAST_IMPROVEMENT = 1e-40
+# In ranges: what lies so near to a trial, all hyperparameters together, tells little that is new.
+NEAR = 0.03
+LEAST_NEW = 1e-4
 
 
 @dataclass(frozen=True)
@@ -72,16 +75,28 @@ class ClosedFormLogEI(LogExpectedImprovement):
 
 
 class BarLogEI(AcquisitionFunction):
-    """Logarithm of the expected improvement in scores under a ``NeuralModel``, from its bars."""
+    """Logarithm of the expected improvement in scores under a ``NeuralModel``, from its bars.
+
+    The network predicts what would be observed and stays unsure even of what it has seen, so that
+    the improvement alone would repeat the best trial for ever. Within ``NEAR`` of a trial it is
+    multiplied by how much of the unknown is left there in a smooth function, 1 - exp(-r^2 / 2).
+    """
 
     def __init__(self, model: NeuralModel) -> None:
         super().__init__(model)
         self._model = model
+        self._seen = model.observed_features
 
     def forward(self, X: Tensor) -> Tensor:
         """``batch_shape`` values at ``batch_shape x 1 x p`` features."""
-        improvement = self._model.expected_improvement(X.squeeze(-2))
-        return improvement.clamp_min(LEAST_IMPROVEMENT).log()
+        X = X.squeeze(-2)
+        improvement = self._model.expected_improvement(X)
+        logarithm = improvement.clamp_min(LEAST_IMPROVEMENT).log()
+        if not len(self._seen):
+            return logarithm
+        squares = (X.unsqueeze(-2) - self._seen).square().sum(-1).amin(-1)
+        new = -torch.expm1(-squares / (2.0 * NEAR**2))
+        return logarithm + new.clamp_min(LEAST_NEW).log()
 
 
 class MixtureLogEI(AcquisitionFunction):

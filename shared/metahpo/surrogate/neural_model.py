@@ -291,6 +291,11 @@ class NeuralModel(Model):
         """The best score observed; 0, the middle, where there is none."""
         return float(self.scores.max()) if self.scores.shape[-1] else 0.0
 
+    @cached_property
+    def observed_features(self) -> Tensor:
+        """``n x p``, of the trials that it was told of, running ones among them."""
+        return torch.from_numpy(self.space.features(self.points[0].double().numpy()))
+
     # ---- running trials --------------------------------------------------------------------
 
     def believing(self, X: Array) -> NeuralModel:
