@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from metahpo.surrogate.standardise import LARGEST_SCORE, own_scale
+from metahpo.task import LARGEST_VALUE
 
 # Reports that lie so far back count by exp(-1) in a curve's own unit.
 RECENT = 0.2
@@ -78,13 +79,15 @@ def tidy(progress: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         values: ``... x n``.
 
     Returns:
-        Both in float64, NaN at the end of a curve that has fewer reports.
+        Both in float64, NaN at the end of a curve that has fewer reports; no value is beyond
+        ``LARGEST_VALUE``.
     """
     progress, values = progress.double(), values.double()
     usable = progress.isfinite() & values.isfinite()
     # NaN is sorted last.
     ordered, rows = progress.masked_fill(~usable, torch.nan).sort(stable=True, dim=-1)
-    return ordered, values.masked_fill(~usable, torch.nan).gather(-1, rows)
+    values = values.masked_fill(~usable, torch.nan).clamp(-LARGEST_VALUE, LARGEST_VALUE)
+    return ordered, values.gather(-1, rows)
 
 
 def at_progress(progress: Tensor, values: Tensor, asked: Tensor) -> Tensor:
