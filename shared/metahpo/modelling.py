@@ -34,8 +34,8 @@ EVIDENCE = 100
 # Past tasks that a network is checked on, and the share of pairs by which it may be behind.
 CHECKED = 6
 TOLERANCE = 0.03
-# Share of hyperparameters that spaces much like each other have in common. At 0.75 (the networks of
-# the examples beside the funnel-shaped ones trained on) a network can be worse than the past.
+# Share of hyperparameters that spaces much like each other have in common. At 0.75 (the examples'
+# networks beside the funnel-shaped ones trained on) a network can be worse than the past.
 ALIKE = 0.8
 # Share of a space's hyperparameters that a network has seen, below which it is no help before the
 # study has trials. With a third of them it began better than well-spread trials did (xgboost and
