@@ -89,7 +89,6 @@ def test_the_learned_optimizer_in_optunas_trials():
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # two minutes alone; other slow tests run beside it
 @pytest.mark.xdist_group("ray")
 def test_the_learned_optimizer_in_rays_trials(tmp_path):
     told = run("learned_optimizer_in_ray.py", "--trials", 4, "--storage", tmp_path)

@@ -13,6 +13,7 @@ from optuna.distributions import FloatDistribution
 from metahpo.alignment import AlignedTask
 from metahpo.space import Space
 from metahpo.surrogate import Fitted, PastModels, Surrogate, build, fit_parameters
+from metahpo.surrogate.scores import tells_unit
 from metahpo.surrogate.transfer import _contradiction
 
 SPACE = Space({"x": FloatDistribution(0, 1), "y": FloatDistribution(0, 1)})
@@ -219,15 +220,19 @@ def test_helpful_history_helps_in_any_unit(unit):
     assert np.sqrt(np.mean(error**2)) < 0.15 * unit * function(new).std() + 0.05 * unit
 
 
-@pytest.mark.parametrize("values", [[2.0] * 6, [1e30] * 6, [1.0, 1.0 + 1e-13] * 3])
+@pytest.mark.parametrize(
+    "values", [[2.0] * 6, [1e30] * 6, [1.0, 1.0 + 1e-12] * 3, [1.0, 1.0 + 1e-13] * 3]
+)
 def test_values_that_hardly_differ(values):
     past, _, rng = related(3)
     X = rng.random((6, 2))
     mean, deviation = surrogate(X, np.array(values), past).predict(X[:1])
     assert np.isfinite([mean, deviation]).all()
     assert deviation >= 0
-    # Nothing says in which unit the others may differ.
-    assert surrogate(X, np.array(values), None).predict(X[:1]) is None
+    # Alone, it needs values that say in which unit others may differ.
+    alone = surrogate(X, np.array(values), None).predict(X[:1])
+    assert (alone is not None) == tells_unit(np.array(values))
+    assert alone is None or (np.isfinite(alone).all() and alone[1] >= 0)
 
 
 def test_one_telling_trial_does_not_end_the_trust():
