@@ -22,6 +22,7 @@ from metahpo.optim.rule import (
     direction,
     kind_of,
     layer_scale,
+    mean_square,
     rows_and_columns,
 )
 from metahpo.optim.schedule import LossStatistics, shape, step_sizes
@@ -272,7 +273,8 @@ class LearnedOptimizer(Optimizer):
         weights = self._weights_as(dtype, device)
         size, adamw = sizes[kind].to(device, dtype), adamw.to(device, dtype)
         way = direction(weights, kind, batch(gradients), parameter, moments)
-        update = size * layer_scale(weights, kind, parameter) * way
+        start = torch.stack([s["start"] for s in states]).view(-1, 1, 1)
+        update = size * layer_scale(weights, kind, start, form) * way
         if group["handover"] is not None:
             update += adamw * moments.fast / (moments.second.sqrt() + ADAMW_EPSILON)
         if group["weight_decay"]:
@@ -292,6 +294,8 @@ class LearnedOptimizer(Optimizer):
                 state[name] = torch.zeros_like(
                     real, dtype=dtype, memory_format=torch.preserve_format
                 )
+            # What steps are relative to: the size of the parameters before the first.
+            state["start"] = mean_square(real.to(dtype).reshape(1, 1, -1)).view(())
         return state
 
     def _weights_as(self, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:

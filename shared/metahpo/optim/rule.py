@@ -237,26 +237,29 @@ def mean_square(tensor: Tensor) -> Tensor:
     return tensor.square().mean((-2, -1), keepdim=True)
 
 
-def layer_scale(weights: Weights, kind: int, parameter: Tensor) -> Tensor:
+def layer_scale(weights: Weights, kind: int, start: Tensor, form: tuple[int, int]) -> Tensor:
     """The size of a layer, to which its steps are relative.
 
-    The root mean square of its parameters (as in VeLO, Metz et al. 2022), yet never less than a
-    learned floor, so that what starts at zero can move. Matrices shrink by the root of fan-in
-    over fan-out where that is above one, and their floor is relative to 1 / sqrt(fan-in): updates
-    then are of spectral size sqrt(fan-out / fan-in) at any width, as feature learning needs
-    (Yang et al. 2023; muLO, Therien et al. 2024).
+    The root mean square of its parameters where they started, yet never less than a learned
+    floor, so that what starts at zero can move. VeLO (Metz et al. 2022) takes that of the
+    parameters as they are: steps in one direction then make the next ones longer, and trainings
+    of a thousand steps blow up where those of a hundred do not.
+
+    Matrices shrink by the root of fan-in over fan-out where that is above one, and their floor is
+    relative to 1 / sqrt(fan-in): updates then are of spectral size sqrt(fan-out / fan-in) at any
+    width, as feature learning needs (Yang et al. 2023; muLO, Therien et al. 2024).
 
     Args:
         weights: With a leading batch dimension.
         kind: MATRIX or VECTOR.
-        parameter: ``batch x rows x columns``.
+        start: The mean square of the parameters before the first step: ``batch x 1 x 1``.
+        form: Rows and columns.
 
     Returns:
         ``batch x 1 x 1``.
     """
-    rows, columns = parameter.shape[-2:]
+    rows, columns = form
     floor = weights["step.log_floor"][:, kind, None, None].exp()
     if kind == VECTOR:
-        return (mean_square(parameter) + floor.square()).sqrt()
-    size = (mean_square(parameter) + floor.square() / columns).sqrt()
-    return size * min(1.0, rows / columns) ** 0.5
+        return (start + floor.square()).sqrt()
+    return (start + floor.square() / columns).sqrt() * min(1.0, rows / columns) ** 0.5

@@ -16,6 +16,7 @@ from metahpo.optim.rule import (
     direction,
     kind_of,
     layer_scale,
+    mean_square,
     rows_and_columns,
 )
 from metahpo.optim.schedule import LossStatistics, no_losses, step_sizes
@@ -31,6 +32,7 @@ class Training:
         num_steps: For how long they will.
         parameters: ``batch x shape`` each.
         moments: Those of each parameter, ``batch x rows x columns``.
+        starts: Mean squares of the parameters before the first step, ``batch x 1 x 1`` each.
         losses: What the schedules know of the losses; None where they are told nothing.
         step: Steps so far.
         compiled: Whether updates are compiled: minutes at first, then several times faster.
@@ -40,6 +42,7 @@ class Training:
     num_steps: int
     parameters: list[Tensor]
     moments: list[Moments]
+    starts: list[Tensor]
     losses: LossStatistics | None
     step: int = 0
     compiled: bool = False
@@ -64,7 +67,8 @@ class Training:
         losses = no_losses(batch) if tell_losses else None
         if losses is not None:
             losses = LossStatistics(*(part.to(parameters[0].device) for part in losses))
-        return cls(problem, num_steps, parameters, moments, losses)
+        squares = [mean_square(_form(p)) for p in parameters]
+        return cls(problem, num_steps, parameters, moments, squares, losses)
 
     @property
     def finished(self) -> bool:
@@ -102,8 +106,8 @@ class Training:
             accumulate_(moments, gradient)
             unbiased = moments.corrected(corrections)
             way = direction(weights, kind, gradient, parameter, unbiased, self.compiled)
-            size = layer_scale(weights, kind, parameter) * sizes[:, kind, None, None]
-            parameter.sub_(size * way)
+            size = layer_scale(weights, kind, self.starts[place], tuple(parameter.shape[1:]))
+            parameter.sub_(size * sizes[:, kind, None, None] * way)
         return losses
 
     def _step_sizes(self, weights: Weights, losses: Tensor) -> Tensor:
