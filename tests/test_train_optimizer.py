@@ -207,8 +207,25 @@ def test_trainings_with_noise_count_more() -> None:
         run = MetaTraining(replace(TINY, stability=stability, trainings=1))
         [particle] = run.state.particles
         particle.training.problem = replace(particle.training.problem, gradient_noise=0.5)
-        found.append(run.advance())
-    assert found[1] == pytest.approx(4 * found[0])
+        run.advance()
+        found.append(run.state.adam.mean["step.log_size"])
+    torch.testing.assert_close(found[1], 4 * found[0])
+
+
+def test_problems_of_any_scale_count_alike() -> None:
+    objectives = torch.tensor([0.3, -1.0, 0.2, 0.5, 0.1, 0.0])
+    one, ten = (evolution.standardised(scale * objectives) for scale in (100.0, 1000.0))
+    torch.testing.assert_close(one - one[0], ten - ten[0], rtol=1e-3, atol=1e-3)
+    silent = evolution.standardised(1e-6 * objectives)
+    assert (silent - silent[0]).abs().max() < 1e-3
+
+
+def test_the_meta_learning_rate_falls_over_each_phase() -> None:
+    run = MetaTraining(TINY)
+    rates = []
+    for run.state.meta_step in range(TINY.meta_steps):
+        rates.append(run.rate)
+    assert rates == pytest.approx([TINY.rate, TINY.rate / 2] * 2)
 
 
 def test_keels_data_are_numbers_and_classes() -> None:

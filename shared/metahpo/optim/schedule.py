@@ -15,8 +15,8 @@ FEATURES = PROGRESS + 3
 HIDDEN = 8
 # The network multiplies the step size by at most e to this power, either way.
 REACH = 2.0
-# The horizon at which the feature that tells of it is zero.
-USUAL_STEPS = 1000
+# The horizon to which others are compared, and the least that makes steps longer.
+USUAL_STEPS, LEAST_STEPS = 1000, 30
 FAST, SLOW = 0.9, 0.99
 
 
@@ -59,9 +59,9 @@ def no_losses(batch: int) -> LossStatistics:
 
 
 def step_sizes(weights: Weights, step: Tensor, num_steps: Tensor, losses: Tensor) -> Tensor:
-    """The relative step sizes: warm-up, decay, and what the network makes of them.
+    """The relative step sizes: horizon, warm-up, decay, and what the network makes of them.
 
-    Past ``num_steps`` they stay at the last value.
+    The longer a training, the shorter its steps: by a learned power of its number of steps. Past ``num_steps`` they stay at the last value.
 
     Args:
         weights: With a leading batch dimension.
@@ -74,7 +74,9 @@ def step_sizes(weights: Weights, step: Tensor, num_steps: Tensor, losses: Tensor
     """
     progress = (step / num_steps).clamp(0, 1)
     learned = REACH * torch.tanh(_network(weights, _features(progress, num_steps, losses)))
-    return shape(weights, progress)[:, None] * (weights["step.log_size"] + learned).exp()
+    horizon = (num_steps.clamp(min=LEAST_STEPS) / USUAL_STEPS).log()[:, None]
+    size = weights["step.log_size"] - weights["step.horizon_power"] * horizon
+    return shape(weights, progress)[:, None] * (size + learned).exp()
 
 
 def shape(weights: Weights, progress: Tensor) -> Tensor:

@@ -51,8 +51,10 @@ def initial_weights(seed: int = 0) -> dict[str, Tensor]:
         **layer("rule.first", rule.FEATURES, rule.HIDDEN, 2**0.5),
         **layer("rule.second", rule.HIDDEN, rule.HIDDEN, 2**0.5),
         **layer("rule.last", rule.HIDDEN, rule.CANDIDATES, 0.0),
-        # Relative step sizes of matrices and vectors, and the least size of a layer.
-        "step.log_size": torch.tensor([0.04, 0.02]).log(),
+        # Relative step sizes of matrices and vectors, how they shrink with the horizon, and the
+        # least size of a layer.
+        "step.log_size": torch.tensor([0.035, 0.015]).log(),
+        "step.horizon_power": torch.tensor([0.5]),
         "step.log_floor": torch.tensor([0.2, 0.1]).log(),
         # Share of the steps for warm-up, last share of the peak, power of the decay.
         "schedule.log_shape": torch.tensor([0.03, 0.01, 1.0]).log(),

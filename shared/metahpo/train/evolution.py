@@ -20,6 +20,8 @@ SPREADS = {
     "rule.mix": 0.5,
     "rule.": 0.2,
 }
+# Objectives that differ by less than this have nothing to say.
+LEAST_DEVIATION = 0.01
 # Weights that a phase learns, by the beginning of their names.
 PHASES = {"rule": ("rule.", "step."), "schedule": ("schedule.",)}
 
@@ -54,6 +56,17 @@ def perturbed(
         else:
             members[name] = tensor.expand(2 * pairs, *tensor.shape)
     return members
+
+
+def standardised(objectives: Tensor) -> Tensor:
+    """In deviations of what the antithetic pairs differ by, so that each problem counts alike.
+
+    Args:
+        objectives: ``2 pairs``, as ``gradient`` takes them.
+    """
+    there, back = objectives.chunk(2)
+    deviation = (there - back).square().mean().sqrt() / 2**0.5
+    return objectives / (deviation + LEAST_DEVIATION)
 
 
 def gradient(

@@ -106,7 +106,8 @@ class Training:
             accumulate_(moments, gradient)
             unbiased = moments.corrected(corrections)
             way = direction(weights, kind, gradient, parameter, unbiased, self.compiled)
-            size = layer_scale(weights, kind, self.starts[place], tuple(parameter.shape[1:]))
+            form = rows_and_columns(self.parameters[place].shape[1:])
+            size = layer_scale(weights, kind, self.starts[place], form)
             parameter.sub_(size * sizes[:, kind, None, None] * way)
         return losses
 

@@ -54,7 +54,7 @@ class Settings:
         shortest: Least inner steps of a training.
         longest: Most of them; drawn log-uniformly.
         deviation: Of the perturbations, in standardised coordinates.
-        rate: Meta learning rate, in them.
+        rate: Meta learning rate, in them, at the start of each phase.
         smoothness: Share of the schedule's network taken off at each meta-step.
         final: How much more the end of a training counts than its course.
         target: Weight of the time to a loss of ``TARGET`` times the first: the share of the steps
@@ -78,7 +78,7 @@ class Settings:
     shortest: int = 50
     longest: int = 1000
     deviation: float = 0.05
-    rate: float = 0.01
+    rate: float = 0.005
     smoothness: float = 1e-3
     final: float = 2.0
     target: float = 0.5
@@ -144,6 +144,14 @@ class MetaTraining:
         rule_steps = self.settings.rule_share * self.settings.meta_steps
         return "rule" if self.state.meta_step < rule_steps else "schedule"
 
+    @property
+    def rate(self) -> float:
+        """The meta learning rate: it falls to zero over each phase, for the noise to average."""
+        settings = self.settings
+        turn = math.ceil(settings.rule_share * settings.meta_steps)
+        begin, end = (0, turn) if self.phase == "rule" else (turn, settings.meta_steps)
+        return settings.rate * (1 - (self.state.meta_step - begin) / (end - begin))
+
     def start_particle(self, seed: int) -> Particle:
         """A new training; all of it follows from the seed."""
         random = np.random.default_rng(seed)
@@ -171,7 +179,7 @@ class MetaTraining:
             name: torch.stack([slope[name] for _, slope in results]).mean(0)
             for name in results[0][1]
         }
-        state.weights = state.adam.updated(state.weights, slopes, settings.rate)
+        state.weights = state.adam.updated(state.weights, slopes, self.rate)
         if self.phase == "schedule":
             for name in ("schedule.last.weight", "schedule.last.bias"):
                 state.weights[name] = (1 - settings.smoothness) * state.weights[name]
@@ -199,9 +207,12 @@ class MetaTraining:
             held_out = validation_losses(training, particle.generator) / particle.first_loss
         progress = torch.arange(begin, training.step, device=losses.device) / training.num_steps
         objectives = objective(settings, losses / particle.first_loss, progress, held_out)
-        if training.problem.gradient_noise:
-            objectives = (1 + settings.stability) * objectives
-        slopes = evolution.gradient(objectives, particle.accumulated, settings.deviation)
+        importance = 1 + settings.stability * bool(training.problem.gradient_noise)
+        slopes = evolution.gradient(
+            importance * evolution.standardised(objectives),
+            particle.accumulated,
+            settings.deviation,
+        )
         return objectives.mean().item(), slopes
 
     def validate(self) -> float:
