@@ -414,7 +414,7 @@ def test_steps_do_not_grow_with_what_they_made_of_the_parameters() -> None:
     for _ in range(300):
         before = parameter.detach().clone()
         parameter.grad = -torch.eye(4)
-        optimizer.param_groups[0]["step"] = 100_000
+        optimizer.param_groups[0].update(step=100_000, lr=50.0)
         optimizer.step()
         lengths.append((parameter.detach() - before).norm().item())
     assert parameter.detach().norm() > 5 * before.new_full((4, 4), 0.5).norm()

@@ -61,7 +61,8 @@ def no_losses(batch: int) -> LossStatistics:
 def step_sizes(weights: Weights, step: Tensor, num_steps: Tensor, losses: Tensor) -> Tensor:
     """The relative step sizes: horizon, warm-up, decay, and what the network makes of them.
 
-    The longer a training, the shorter its steps: by a learned power of its number of steps. Past ``num_steps`` they stay at the last value.
+    The longer a training, the shorter its steps: by a learned power of its number of steps. Past
+    ``num_steps`` they stay at the last value.
 
     Args:
         weights: With a leading batch dimension.
