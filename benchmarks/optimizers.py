@@ -7,7 +7,8 @@ Without tuning: ``learned``; ``adamw`` (default, constant); ``adamw-cosine``; ``
 (AdamWScheduleFree); ``prodigy`` (with cosine decay, as its authors advise); ``muon`` (torch's, for
 matrices inside the network, AdamW for the rest; left out where there are none). Tuned, each of 8
 learning rates with 5% warm-up and cosine decay: ``adamw@...``, ``sgd@...`` (momentum 0.9).
-AdamW's are run over twice the steps as well, to learn when it gets where it did not in time.
+AdamW's best rate and its two neighbours are then run over twice the steps, to learn when it gets
+where it did not in time.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ import argparse
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
@@ -33,12 +36,12 @@ from metahpo import LearnedOptimizer
 from metahpo.optim import load_weights
 from metahpo.train.data import DataError, Dataset
 
-ADAMW_RATES = tuple(10.0 ** (-4 + 0.4 * n) for n in range(8))
-SGD_RATES = tuple(10.0 ** (-3 + 0.4 * n) for n in range(8))
 WARMUP = 0.05
 # Points of the curves that are kept, and evaluations on held-out rows.
 POINTS, EVALUATIONS = 200, 20
 HELD_OUT_ROWS = 1024
+# The share of a training over which the final loss is taken.
+ENDING = 0.05
 
 
 @dataclass(frozen=True)
@@ -125,10 +128,11 @@ def _cosine(step: int, steps: int) -> float:
 
 
 UNTUNED = ("learned", "adamw", "adamw-cosine", "schedulefree", "prodigy", "muon")
-TUNED = (
-    *(f"adamw@{rate:.2g}" for rate in ADAMW_RATES),
-    *(f"sgd@{rate:.2g}" for rate in SGD_RATES),
-)
+RATES = {
+    "adamw": tuple(f"{10.0 ** (-4 + 0.4 * n):.2g}" for n in range(8)),
+    "sgd": tuple(f"{10.0 ** (-3 + 0.4 * n):.2g}" for n in range(8)),
+}
+TUNED = tuple(f"{name}@{rate}" for name, rates in RATES.items() for rate in rates)
 METHODS = (*UNTUNED, *TUNED)
 
 
@@ -204,9 +208,45 @@ def plan(options: argparse.Namespace) -> list[Job]:
         for task in options.tasks:
             for method in options.methods:
                 jobs.append(Job(task, method, seed, options.steps))
-                if options.twice and method.startswith("adamw@"):
-                    jobs.append(Job(task, method, seed, 2 * options.steps))
     return jobs
+
+
+def longer(records: Sequence[dict[str, Any]], options: argparse.Namespace) -> list[Job]:
+    """AdamW over twice the steps, at each task's best rate and its neighbours."""
+    jobs = []
+    for task in options.tasks:
+        best = best_rate(records, task, options.steps, "adamw")
+        if best is not None:
+            place = RATES["adamw"].index(best)
+            near = RATES["adamw"][max(0, place - 1) : place + 2]
+            jobs += [Job(task, f"adamw@{rate}", seed, 2 * options.steps)
+                     for seed in range(options.seeds) for rate in near]  # fmt: skip
+    return jobs
+
+
+def best_rate(records: Sequence[dict[str, Any]], task: str, steps: int, method: str) -> str | None:
+    """The rate whose mean final loss over seeds is least; None where none was run."""
+    finals: dict[str, list[float]] = defaultdict(list)
+    for record in records:
+        name, _, rate = record["method"].partition("@")
+        if rate and (name, record["task"], record["steps"]) == (method, task, steps):
+            finals[rate].append(final_loss(record))
+    return min(finals, key=lambda rate: float(np.mean(finals[rate])), default=None)
+
+
+def final_loss(record: dict[str, Any]) -> float:
+    """The mean training loss at the end; infinite where it diverged."""
+    losses = np.array(record["losses"], float)
+    end = losses[-max(1, round(ENDING * len(losses))) :].mean()
+    return math.inf if record["diverged"] or not math.isfinite(end) else float(end)
+
+
+def _run(jobs: list[Job], options: argparse.Namespace) -> None:
+    done = {
+        Job(**{name: record[name] for name in Job.__dataclass_fields__})
+        for record in read_records(options.out)
+    }
+    append_records(options.out, _records([job for job in jobs if job not in done], options))
 
 
 def _records(jobs: list[Job], options: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -245,14 +285,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Run what is not in the file yet."""
     options = parse(arguments)
     torch.set_num_threads(1)
-    done = {
-        Job(**{name: record[name] for name in Job.__dataclass_fields__})
-        for record in read_records(options.out)
-    }
     try:
-        append_records(
-            options.out, _records([job for job in plan(options) if job not in done], options)
-        )
+        _run(plan(options), options)
+        if options.twice and any(method.startswith("adamw@") for method in options.methods):
+            _run(longer([*read_records(options.out)], options), options)
     except ImportError as error:
         print(f"{error}: pip install 'metahpo[bench]'", file=sys.stderr)
         return 2

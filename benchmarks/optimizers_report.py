@@ -16,23 +16,14 @@ from typing import Any
 import numpy as np
 from scipy.stats import trim_mean
 
-from benchmarks.optimizers import UNTUNED
+from benchmarks.optimizers import ENDING, RATES, UNTUNED, best_rate, final_loss
 from benchmarks.records import read_records
 
-# The share of a training over which the final loss is taken.
-ENDING = 0.05
 OURS, BASE = "learned", "adamw best of 8"
 
 Record = dict[str, Any]
 # task -> seed -> method -> record; tuned methods are there once, as "... best of 8".
 Runs = dict[str, dict[int, dict[str, Record]]]
-
-
-def final_loss(record: Record) -> float:
-    """The mean training loss at the end; infinite where it diverged."""
-    losses = np.array(record["losses"], float)
-    end = losses[-max(1, round(ENDING * len(losses))) :].mean()
-    return math.inf if record["diverged"] or not math.isfinite(end) else float(end)
 
 
 def steps_to(record: Record, loss: float) -> float:
@@ -48,19 +39,16 @@ def steps_to(record: Record, loss: float) -> float:
 def arranged(records: Sequence[Record], steps: int) -> Runs:
     """Runs over so many steps; of a tuned method, the rate whose mean final loss is least."""
     runs: Runs = defaultdict(lambda: defaultdict(dict))
-    tuned: dict[tuple[str, str], dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    best = {
+        (task, tuned): f"{tuned}@{best_rate(records, task, steps, tuned)}"
+        for task in {record["task"] for record in records}
+        for tuned in RATES
+    }
     for record in records:
-        if record["steps"] != steps:
-            continue
-        family, _, rate = record["method"].partition("@")
-        if rate:
-            tuned[record["task"], family][rate].append(record)
-        else:
-            runs[record["task"]][record["seed"]][record["method"]] = record
-    for (task, family), rates in tuned.items():
-        best = min(rates.values(), key=lambda many: float(np.mean([*map(final_loss, many)])))
-        for record in best:
-            runs[task][record["seed"]][f"{family} best of 8"] = record
+        task, (name, _, rate) = record["task"], record["method"].partition("@")
+        if record["steps"] == steps and record["method"] in (name, best.get((task, name))):
+            label = f"{name} best of 8" if rate else name
+            runs[task][record["seed"]][label] = record
     return runs
 
 

