@@ -1,6 +1,6 @@
-"""Tables of ``benchmarks.optimizers``: final losses, speed-up over best-of-8 AdamW, wins.
+"""Tables and plots of ``benchmarks.optimizers``: losses, speed-up over best-of-8 AdamW, wins.
 
-python -m benchmarks.optimizers_report optimizers.jsonl
+python -m benchmarks.optimizers_report optimizers.jsonl --plot curves.png
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 from scipy.stats import trim_mean
 
+from benchmarks.optimizer_plots import loss_curves
 from benchmarks.optimizers import ENDING, RATES, UNTUNED, best_rate, final_loss
 from benchmarks.records import read_records
 
 OURS, BASE = "learned", "adamw best of 8"
+METHODS = (*UNTUNED, BASE, "sgd best of 8")
 
 Record = dict[str, Any]
 # task -> seed -> method -> record; tuned methods are there once, as "... best of 8".
@@ -77,19 +79,18 @@ def interquartile_mean(values: Sequence[float]) -> float:
 def report(records: Sequence[Record], steps: int) -> str:
     """All tables, in Markdown."""
     runs, longer = arranged(records, steps), arranged(records, 2 * steps)
-    methods = [*UNTUNED, BASE, "sgd best of 8"]
-    parts = [f"{len(records)} trainings; {steps} steps.", _finals(runs, methods)]
+    parts = [f"{len(records)} trainings; {steps} steps.", _finals(runs)]
     if any(OURS in seeds for task in runs.values() for seeds in task.values()):
-        parts += [_speeds(runs, longer, methods), _wins(runs)]
+        parts += [_speeds(runs, longer), _wins(runs)]
     return "\n\n".join(parts)
 
 
-def _finals(runs: Runs, methods: Sequence[str]) -> str:
+def _finals(runs: Runs) -> str:
     lines = ["Final training loss (held-out loss), means over seeds; '-' for diverged or not run:"]
-    lines += ["", "| task | " + " | ".join(methods) + " |", "|---" * (len(methods) + 1) + "|"]
+    lines += ["", "| task | " + " | ".join(METHODS) + " |", "|---" * (len(METHODS) + 1) + "|"]
     for task, seeds in runs.items():
         cells = []
-        for method in methods:
+        for method in METHODS:
             found = [run[method] for run in seeds.values() if method in run]
             loss = float(np.mean([*map(final_loss, found)])) if found else math.inf
             held_out = float(np.mean([r["held_out"][-1][1] for r in found])) if found else math.nan
@@ -98,7 +99,7 @@ def _finals(runs: Runs, methods: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def _speeds(runs: Runs, longer: Runs, methods: Sequence[str]) -> str:
+def _speeds(runs: Runs, longer: Runs) -> str:
     """The interquartile mean over tasks and seeds."""
     lines = [
         "Speed-up: steps that best-of-8 AdamW needs for the loss that the method ends with.",
@@ -107,7 +108,7 @@ def _speeds(runs: Runs, longer: Runs, methods: Sequence[str]) -> str:
         "| method | interquartile mean | pairs of task and seed | bounds | diverged |",
         "|---|---|---|---|---|",
     ]
-    for method in methods:
+    for method in METHODS:
         found, bounds, diverged = [], 0, 0
         for task, seeds in runs.items():
             for seed, run in seeds.items():
@@ -155,12 +156,18 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("results", nargs="+", type=Path)
     parser.add_argument("--steps", type=int, help="default: the least there are")
+    parser.add_argument("--plot", type=Path, help="where to draw the training losses")
+    parser.add_argument("--plot-held-out", type=Path, help="where to draw the held-out losses")
     options = parser.parse_args(arguments)
     records = [record for path in options.results for record in read_records(path)]
     if not records:
         print(f"no trainings in {', '.join(map(str, options.results))}", file=sys.stderr)
         return 1
-    print(report(records, options.steps or min(record["steps"] for record in records)))
+    steps = options.steps or min(record["steps"] for record in records)
+    print(report(records, steps))
+    for path, held_out in ((options.plot, False), (options.plot_held_out, True)):
+        if path:
+            loss_curves(arranged(records, steps), METHODS, path, held_out=held_out)
     return 0
 
 

@@ -15,33 +15,34 @@ COLUMNS = 3
 
 def regret_curves(groups: Mapping[str, Group], path: Path) -> None:
     """Mean regret by trials, one panel a group, with the bootstrap intervals as bands."""
-    figure, axes, plt = _panels(len(groups))
+    figure, axes, plt = panels(len(groups))
     methods = sorted({m for g in groups.values() for m in g.methods}, key=order)
-    colours = dict(zip(methods, _colours(len(methods)), strict=True))
+    colours = dict(zip(methods, colour_list(len(methods)), strict=True))
     for axis, (name, compared) in zip(axes, groups.items(), strict=False):
         _curves(axis, compared, colours)
         axis.set_title(f"{name} ({len(set(compared.tasks))} tasks)")
     axes[0].set_ylabel("mean normalised regret")
-    _legend(figure, methods, colours)
+    legend(figure, methods, colours)
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
 
 def ablation_bars(groups: Mapping[str, Group], points: Sequence[int], path: Path) -> None:
     """Mean regret of MetaSampler and of it without its parts, one panel a group."""
-    figure, axes, plt = _panels(len(groups))
+    figure, axes, plt = panels(len(groups))
     methods = sorted({m for g in groups.values() for m in g.methods}, key=order)
-    colours = dict(zip(methods, _colours(len(methods)), strict=True))
+    colours = dict(zip(methods, colour_list(len(methods)), strict=True))
     for axis, (name, compared) in zip(axes, groups.items(), strict=False):
         _bars(axis, compared, points, colours)
         axis.set_title(f"{name} ({len(set(compared.tasks))} tasks)")
     axes[0].set_ylabel("mean normalised regret")
-    _legend(figure, methods, colours)
+    legend(figure, methods, colours)
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
 
-def _panels(count: int) -> tuple[Any, list[Any], Any]:
+def panels(count: int) -> tuple[Any, list[Any], Any]:
+    """A figure, so many axes on it, and pyplot."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -57,13 +58,15 @@ def _panels(count: int) -> tuple[Any, list[Any], Any]:
     return figure, axes, plt
 
 
-def _colours(count: int) -> list[Any]:
+def colour_list(count: int) -> list[Any]:
+    """So many colours that can be told apart."""
     import matplotlib as mpl
 
     return [mpl.colormaps["tab20"](i % 20) for i in range(count)]
 
 
-def _legend(figure: Any, methods: Sequence[str], colours: Mapping[str, Any]) -> None:
+def legend(figure: Any, methods: Sequence[str], colours: Mapping[str, Any]) -> None:
+    """One for the whole figure, below it."""
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], color=colours[m], label=m, lw=2) for m in methods]

@@ -54,7 +54,10 @@ def test_a_run_is_resumed_and_reported(tmp_path, capsys) -> None:
     records = list(read_records(out))
     assert [record["method"] for record in records] == methods, "the first is not run again"
     assert all(len(record["losses"]) == 12 for record in records)
-    assert optimizers_report.main([str(out)]) == 0
+    plots = [tmp_path / "training.png", tmp_path / "held_out.png"]
+    drawn = ["--plot", str(plots[0]), "--plot-held-out", str(plots[1])]
+    assert optimizers_report.main([str(out), *drawn]) == 0
+    assert all(plot.read_bytes().startswith(b"\x89PNG") for plot in plots)
     told = capsys.readouterr().out
     assert "| learned |" in told
     assert "| prodigy | 1 |" in told
