@@ -47,9 +47,10 @@ class LearnedOptimizer(Optimizer):
     """An optimizer whose update rule and schedule were learned: no learning rate to choose.
 
     Each parameter moves by ``lr`` x (relative step size at this share of ``num_steps``) x (size
-    of its layer) x (direction); see ``metahpo.optim.rule`` and ``metahpo.optim.schedule``. The
-    optimizer keeps three numbers of (at least) single precision for each parameter. Means over
-    tensors are local: under sharding (FSDP) each shard is a tensor of its own.
+    of its layer before its first step) x (direction); see ``metahpo.optim.rule`` and
+    ``metahpo.optim.schedule``. The optimizer keeps three numbers of (at least) single precision
+    for each parameter. Means over tensors are local: under sharding (FSDP) each shard is a tensor
+    of its own.
 
     A parameter group counts its own steps and may have its own ``num_steps``, ``weight_decay``
     and ``lr``; ``lr``, 1 at first, scales the step for learning rate schedulers. The weights of
@@ -59,8 +60,8 @@ class LearnedOptimizer(Optimizer):
         params: Parameters, or dictionaries of groups.
         num_steps: For how many steps the training is to last; after that many, the step size
             stays at its last, small value.
-        weight_decay: Decoupled; a share of this, times the relative step size (at most about
-            0.05), is taken off each parameter at each step.
+        weight_decay: Decoupled; a share of this, times the relative step size (a few hundredths
+            at the peak of a training of 1,000 steps), is taken off each parameter at each step.
         guard: Whether to hand over to AdamW when the loss (if ``step`` is given a closure) or
             the norms of gradients or parameters diverge; also, a step with gradients that are
             not finite is then left out. It costs a synchronisation with the device at each step.
