@@ -55,6 +55,8 @@ def test_a_resumed_meta_training_equals_an_uninterrupted_one(tmp_path: Path) -> 
     for name, tensor in one.items():
         assert torch.equal(tensor, two[name]), name
     assert load_weights(best).keys() == initial_weights().keys()
+    last = load_weights(parts / "last.safetensors")
+    assert all(torch.equal(last[name], one[f"weights.{name}"]) for name in last)
 
 
 def test_a_finished_one_adds_nothing_and_logs_each_meta_step(tmp_path: Path) -> None:

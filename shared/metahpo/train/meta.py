@@ -20,7 +20,8 @@ from metahpo.train.files import read_log, usable_device, write_log
 from metahpo.train.inner import Training, stacked, validation_losses
 from metahpo.train.problems import Problem, augmented, training_problems, validation_problems
 
-CHECKPOINT, BEST, LOG = "checkpoint.safetensors", "best.safetensors", "log.csv"
+CHECKPOINT, LOG = "checkpoint.safetensors", "log.csv"
+BEST, LAST = "best.safetensors", "last.safetensors"
 COLUMNS: tuple[str, ...] = (
     "meta_step",
     "seconds",
@@ -281,7 +282,8 @@ def train_optimizer(
         checkpoint_seconds: Between two checkpoints.
 
     Returns:
-        The file of the weights that were best on validation problems.
+        The file of the weights that were best on validation problems; those at the end, whose
+        noise the falling rate has averaged, are beside it.
 
     Raises:
         DataError: MNIST or KEEL's data are wanted and not there.
@@ -317,19 +319,21 @@ def _one_step(run: MetaTraining, folder: Path, begun: float) -> dict[str, object
         validation = f"{score:.5f}"
         if score < state.best:
             state.best = score
-            _save_best(run, folder)
+            _save_weights(run, folder / BEST, score)
+        if state.meta_step == settings.meta_steps:
+            _save_weights(run, folder / LAST, score)
     matrix, vector = state.weights["step.log_size"].exp().tolist()
     values = (state.meta_step, f"{state.seconds:.1f}", phase, f"{objective:.5f}",
               f"{matrix:.5f}", f"{vector:.5f}", validation)  # fmt: skip
     return dict(zip(COLUMNS, values, strict=True))
 
 
-def _save_best(run: MetaTraining, folder: Path) -> None:
+def _save_weights(run: MetaTraining, path: Path, score: float) -> None:
     save_weights(
         {name: tensor.cpu() for name, tensor in run.state.weights.items()},
-        folder / BEST,
+        path,
         meta_step=str(run.state.meta_step),
-        validation=f"{run.state.best:.5f}",
+        validation=f"{score:.5f}",
         settings=str(asdict(run.settings)),
     )
 
