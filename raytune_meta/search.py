@@ -32,13 +32,14 @@ from metahpo.plugin import (
 )
 from metahpo.space import Configuration
 from metahpo.task import Task
-from raytune_meta.arguments import as_number, check_metric, checked_points
+from raytune_meta.arguments import as_number, check_metric
 from raytune_meta.domains import from_json, to_json
 from raytune_meta.history import History
 from raytune_meta.ledger import Ledger, Record
 from raytune_meta.objects import put_back, take_out
 from raytune_meta.planner import Plan
-from raytune_meta.space import SearchSpace, merged, nested
+from raytune_meta.points import GivenPoints, filled
+from raytune_meta.space import SearchSpace, merged
 from raytune_meta.state import read_state, write_state
 
 _logger = logging.getLogger(__name__)
@@ -108,8 +109,7 @@ class MetaSearch(Searcher):
     ) -> None:
         check_metric(metric, mode)
         super().__init__(metric=metric, mode=mode)
-        self._points = checked_points(points_to_evaluate, evaluated_rewards)
-        self._rewards = list(evaluated_rewards or ())
+        self._points = GivenPoints(points_to_evaluate, evaluated_rewards)
         self._history = History(history)
         self._metafeatures = checked_metafeatures({} if task is None else task)
         self._surrogate = checked_surrogate(surrogate)
@@ -123,7 +123,6 @@ class MetaSearch(Searcher):
         self._ledger = Ledger()
         self._limit: int | None = None
         self._asked = 0
-        self._points_used = 0
         # Trials of a run that has ended: pending to the model, but they hold no slot.
         self._abandoned: set[str] = set()
         self._plan = Plan([])
@@ -163,11 +162,12 @@ class MetaSearch(Searcher):
             SourceError: For a history that cannot be read.
         """
         space = self._ready_space()
-        self._learn_rewards()
+        for point, reward in self._points.evaluated():
+            self.add_evaluated_point(point, reward)
         live = self._live
         if self._limit is not None and live >= self._limit:
             return None
-        given = self._next_point()
+        given = self._points.next()
         configuration, decision = self._chosen(space, given, live)
         self._asked += 1
         record = Record(configuration, started=time.time(), decision=self._in_units(decision))
@@ -180,14 +180,14 @@ class MetaSearch(Searcher):
     ) -> tuple[dict[str, Any], dict[str, Any] | None]:
         """The next trial's configuration and, where it was decided here, why."""
         read = {} if given is None else space.read(given)
-        if given is not None and self._filled(space, read, read).keys() == read.keys():
+        if given is not None and filled(space, read, read).keys() == read.keys():
             return read, None
         free = 1 if self._limit is None or given is not None else self._limit - live
         configuration, decision = self._plan.take(
             partial(self._decision, free), self._ledger.ended, self._limit or max(1, live)
         )
         if given is not None:
-            return self._filled(space, read, configuration), None
+            return filled(space, read, configuration), None
         return space.finished(configuration), decision
 
     def _decision(self, count: int) -> Decision:
@@ -219,7 +219,7 @@ class MetaSearch(Searcher):
         """Begins the next suggestion where trials run in parallel."""
         # Without a limit Ray keeps one trial waiting beside those that run.
         parallel = self._limit or self._live - 1
-        if parallel < 2 or self._points_used < len(self._points):
+        if parallel < 2 or self._points.left:
             return
         seed = trial_seed(self._seed, self._asked)
         make = partial(self._make, self._surrogate, *self._known(), seed, 1)
@@ -260,29 +260,7 @@ class MetaSearch(Searcher):
             return decision
         return decision | {"mean": -decision["mean"]}
 
-    # ---- points given beforehand -----------------------------------------------------------
-
-    def _next_point(self) -> dict[str, Any] | None:
-        if self._points_used >= len(self._points):
-            return None
-        self._points_used += 1
-        return nested(self._points[self._points_used - 1])
-
-    @staticmethod
-    def _filled(
-        space: SearchSpace, read: Mapping[str, Any], suggested: Configuration
-    ) -> dict[str, Any]:
-        """The configuration of a point: its own values as they are, the others as suggested."""
-        full = space.space
-        points = full.activate(full.encode([{**suggested, **read}]))
-        return {name: read.get(name, value) for name, value in full.decode(points)[0].items()}
-
-    def _learn_rewards(self) -> None:
-        if not self._rewards or self._points_used:
-            return
-        for point, reward in zip(self._points, self._rewards, strict=True):
-            self.add_evaluated_point(dict(point), reward)
-        self._points_used = len(self._points)
+    # ---- what is told besides --------------------------------------------------------------
 
     def add_evaluated_point(
         self,
@@ -366,7 +344,7 @@ class MetaSearch(Searcher):
             "holds_objects": bool(self._taken),
             "seed": self._seed,
             "asked": self._asked,
-            "points_used": self._points_used,
+            "points_used": self._points.used,
             "ended": self._ledger.ended,
             "trials": self._ledger.to_json(),
             "plan": {"ready": self._plan.ready, "ended": self._plan.ended},
@@ -392,7 +370,7 @@ class MetaSearch(Searcher):
             self._space = SearchSpace(from_json(state["space"]))
         self._seed = state["seed"]
         self._asked = state["asked"]
-        self._points_used = state["points_used"]
+        self._points.used = state["points_used"]
         self._ledger = Ledger.from_json(state["trials"])
         self._ledger.ended = state["ended"]
         plan = state["plan"]
