@@ -50,8 +50,8 @@ def _add_optimizer(targets: Any) -> None:
         ("--longest", 1000, "inner steps of a training, at most"),
     )
     for name, default, told in (
-        ("--final", 2.0, "the end of a training"),
-        ("--target", 0.5, "the time to a target loss"),
+        ("--final", 10.0, "the end of a training"),
+        ("--target", 0.0, "the time to a target loss"),
         ("--stability", 0.5, "trainings with noise on their gradients"),
         ("--generalisation", 0.1, "the loss on held-out rows"),
     ):

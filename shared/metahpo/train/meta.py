@@ -81,8 +81,8 @@ class Settings:
     deviation: float = 0.05
     rate: float = 0.005
     smoothness: float = 1e-3
-    final: float = 2.0
-    target: float = 0.5
+    final: float = 10.0
+    target: float = 0.0
     stability: float = 0.5
     generalisation: float = 0.1
     validate_every: int = 50
