@@ -86,7 +86,7 @@ def trained(network: nn.Module, num_steps: int, steps: int) -> list[float]:
     """Losses on KEEL's penbased, of which the meta-training knows nothing."""
     [data] = keel(["penbased"])
     rows = torch.Generator().manual_seed(0)
-    optimizer = LearnedOptimizer(network.parameters(), num_steps)
+    optimizer = LearnedOptimizer(network, num_steps)
     dtype = next(network.parameters()).dtype
     losses = []
     for _ in range(steps):

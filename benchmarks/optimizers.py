@@ -87,7 +87,7 @@ def make(method: str, network: nn.Module, steps: int, weights: Path | None) -> O
 
     if name == "learned":
         chosen = load_weights(weights) if weights else None
-        return Optimizers([LearnedOptimizer(parameters, steps, weights=chosen)])
+        return Optimizers([LearnedOptimizer(network, steps, weights=chosen)])
     if name == "adamw":
         if rate:
             return Optimizers([AdamW(parameters, lr=float(rate))], warm_cosine)

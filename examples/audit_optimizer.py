@@ -27,7 +27,7 @@ def audited(name: str, steps: int) -> Audit:
     inputs, targets = torch.tensor(images / 16, dtype=torch.float32), torch.tensor(labels)
     network = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
     optimizer = (
-        LearnedOptimizer(network.parameters(), num_steps=steps)
+        LearnedOptimizer(network, num_steps=steps)
         if name == "learned"
         else torch.optim.AdamW(network.parameters())
     )

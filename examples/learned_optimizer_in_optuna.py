@@ -64,7 +64,7 @@ def build_optimizer(
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler | None]:
     """The optimizer, and its schedule where it has none of its own."""
     if name == "learned":
-        return LearnedOptimizer(network.parameters(), num_steps=STEPS), None
+        return LearnedOptimizer(network, num_steps=STEPS), None
     rate = trial.suggest_float("learning_rate", 1e-4, 1.0, log=True)
     optimizer = (
         torch.optim.AdamW(network.parameters(), lr=rate)

@@ -61,7 +61,7 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """The optimizer that the configuration names."""
     if chosen["name"] == "learned":
-        return LearnedOptimizer(network.parameters(), num_steps=num_steps)
+        return LearnedOptimizer(network, num_steps=num_steps)
     if chosen["name"] == "adamw":
         return torch.optim.AdamW(network.parameters(), lr=chosen["lr"])
     return torch.optim.SGD(network.parameters(), lr=chosen["lr"], momentum=0.9)

@@ -20,8 +20,10 @@ from metahpo.optim import (
     WeightsError,
     initial_weights,
     load_weights,
+    parameter_groups,
     save_weights,
 )
+from metahpo.optim.rule import orthogonalised
 
 STEPS = 60
 
@@ -256,6 +258,83 @@ def test_frozen_parameters_stay_and_what_they_had_is_kept() -> None:
     assert moved == [False, False] + [True] * (len(moved) - 2)
 
 
+# ---- embeddings ------------------------------------------------------------------------------
+
+
+class _Reader(nn.Module):
+    """Every way to hold an embedding, the head's weight tied to one of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table = nn.Embedding(7, 4)
+        self.bag = nn.EmbeddingBag(5, 4)
+        self.frozen = nn.Embedding(3, 4).requires_grad_(False)
+        self.position_weights = nn.Parameter(torch.zeros(6, 4))
+        self.cls_token = nn.Parameter(torch.zeros(1, 4))
+        self.mixing = nn.Parameter(torch.eye(4))
+        self.patch_embed = nn.Linear(4, 4)
+        self.head = nn.Linear(4, 7)
+        self.head.weight = self.table.weight
+
+
+def test_a_module_tells_which_parameters_are_embeddings() -> None:
+    rest, tables = parameter_groups(_Reader())
+    assert (rest["embedding"], tables["embedding"]) == (False, True)
+    names = [[name for name, _ in group["params"]] for group in (rest, tables)]
+    assert sorted(names[0]) == ["head.bias", "mixing", "patch_embed.bias", "patch_embed.weight"]
+    assert sorted(names[1]) == ["bag.weight", "cls_token", "position_weights", "table.weight"]
+
+
+def test_a_module_without_embeddings_is_one_group_and_without_parameters_none() -> None:
+    model = _network()
+    by_module, plain = LearnedOptimizer(model, STEPS), LearnedOptimizer(model.parameters(), STEPS)
+    assert [g["embedding"] for g in by_module.param_groups] == [False]
+    assert by_module.param_groups[0]["params"] == plain.param_groups[0]["params"]
+    with pytest.raises(ValueError, match="Tanh has no parameters that require a gradient"):
+        LearnedOptimizer(nn.Tanh(), STEPS)
+
+
+def test_tables_of_embeddings_move_as_vectors_do() -> None:
+    """A step of the same size, whatever the table's form; of a matrix, one that is orthogonal."""
+    gradient = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    moves = {}
+    for name, shape, embedding in [("table", (6, 4), True), ("vector", (24,), False),
+                                   ("matrix", (6, 4), False)]:  # fmt: skip
+        parameter = nn.Parameter(torch.zeros(shape))
+        parameter.grad = gradient.view(shape)
+        optimizer = LearnedOptimizer([{"params": [parameter], "embedding": embedding}], STEPS)
+        optimizer.step()
+        moves[name] = parameter.detach().view(6, 4)
+    assert torch.equal(moves["table"], moves["vector"])
+    assert not torch.allclose(moves["matrix"] / moves["table"], torch.ones(()), rtol=0.5)
+    spread = torch.linalg.svdvals(moves["matrix"])
+    assert spread.min() > 0.5 * spread.max()
+
+
+def test_a_state_saved_before_there_were_embeddings_is_loaded() -> None:
+    model = _network()
+    optimizer = LearnedOptimizer(model.parameters(), STEPS)
+    _train(model, optimizer, 2)
+    saved = optimizer.state_dict()
+    del saved["param_groups"][0]["embedding"]
+    other = LearnedOptimizer(model.parameters(), STEPS)
+    other.load_state_dict(saved)
+    _train(model, other, 1)
+
+
+def test_what_is_several_squares_high_is_made_orthogonal_square_by_square() -> None:
+    generator = torch.Generator().manual_seed(0)
+    tall = torch.randn(2, 12, 4, generator=generator)
+    # One gate's gradients are far larger than the others'.
+    tall[:, :4] *= 100
+    whole = orthogonalised(tall)
+    for rows in (slice(0, 4), slice(4, 8), slice(8, 12)):
+        torch.testing.assert_close(whole[:, rows], orthogonalised(tall[:, rows]))
+    odd = orthogonalised(tall[:, :11])
+    assert (torch.linalg.svdvals(odd / 11**0.5) > 0.5).all()
+
+
 # ---- groups and schedulers -------------------------------------------------------------------
 
 
@@ -485,6 +564,9 @@ def test_weights_round_trip_and_foreign_files(tmp_path) -> None:
     assert all(torch.equal(read[name], weights[name]) for name in weights)
     save_weights({**weights, "rule.mix": torch.full((2, 9), torch.nan)}, path)
     with pytest.raises(WeightsError, match="not finite"):
+        load_weights(path)
+    save_weights({**weights, "step.log_floor": torch.zeros(2)}, path)
+    with pytest.raises(WeightsError, match=r"another version: step\.log_floor"):
         load_weights(path)
     path.write_bytes(b"nothing of the kind")
     with pytest.raises(WeightsError, match="no safetensors file"):

@@ -67,7 +67,7 @@ def _lightning_module():
 
         def configure_optimizers(self) -> LearnedOptimizer:
             return LearnedOptimizer(
-                self.parameters(), num_steps=int(self.trainer.estimated_stepping_batches)
+                self, num_steps=int(self.trainer.estimated_stepping_batches)
             )
 
     return lightning, Module()
@@ -100,7 +100,7 @@ def test_lightning_resumes_from_a_checkpoint(tmp_path: Path) -> None:
 
     _, first = _lightning_module()
     # The horizon is that of the whole training.
-    first.configure_optimizers = lambda: LearnedOptimizer(first.parameters(), num_steps=24)
+    first.configure_optimizers = lambda: LearnedOptimizer(first, num_steps=24)
     trainer = _lightning_trainer(lightning, tmp_path, 2)
     trainer.fit(first, loader)
     trainer.save_checkpoint(tmp_path / "middle.ckpt")

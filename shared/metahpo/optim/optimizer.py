@@ -10,11 +10,12 @@ from numbers import Integral
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
 from metahpo.optim import guard as guards
+from metahpo.optim.groups import parameter_groups
 from metahpo.optim.rule import (
     Moments,
     accumulate_,
@@ -22,7 +23,6 @@ from metahpo.optim.rule import (
     direction,
     kind_of,
     layer_scale,
-    mean_square,
     rows_and_columns,
 )
 from metahpo.optim.schedule import LossStatistics, shape, step_sizes
@@ -47,17 +47,19 @@ class LearnedOptimizer(Optimizer):
     """An optimizer whose update rule and schedule were learned: no learning rate to choose.
 
     Each parameter moves by ``lr`` x (relative step size at this share of ``num_steps``) x (size
-    of its layer before its first step) x (direction); see ``metahpo.optim.rule`` and
-    ``metahpo.optim.schedule``. The optimizer keeps three numbers of (at least) single precision
-    for each parameter. Means over tensors are local: under sharding (FSDP) each shard is a tensor
-    of its own.
+    of its layer) x (direction); see ``metahpo.optim.rule`` and ``metahpo.optim.schedule``. The
+    optimizer keeps three numbers of (at least) single precision for each parameter. Means over
+    tensors are local: under sharding (FSDP) each shard is a tensor of its own.
 
     A parameter group counts its own steps and may have its own ``num_steps``, ``weight_decay``
-    and ``lr``; ``lr``, 1 at first, scales the step for learning rate schedulers. The weights of
-    the rule are no part of ``state_dict``: a training goes on alike only with the same ones.
+    and ``lr``; ``lr``, 1 at first, scales the step for learning rate schedulers. A group with
+    ``embedding=True`` holds tables whose rows are looked up or added to activations, and are no
+    matrices that map one activation to another. The weights of the rule are no part of
+    ``state_dict``: a training goes on alike only with the same ones.
 
     Args:
-        params: Parameters, or dictionaries of groups.
+        params: The module to be trained, whose embeddings then are known
+            (``metahpo.optim.parameter_groups``); or parameters, or dictionaries of groups.
         num_steps: For how many steps the training is to last; after that many, the step size
             stays at its last, small value.
         weight_decay: Decoupled; a share of this, times the relative step size (a few hundredths
@@ -77,7 +79,7 @@ class LearnedOptimizer(Optimizer):
 
     def __init__(
         self,
-        params: ParamsT,
+        params: ParamsT | nn.Module,
         num_steps: int,
         weight_decay: float = 0.0,
         *,
@@ -96,12 +98,14 @@ class LearnedOptimizer(Optimizer):
             "weight_decay": weight_decay,
             "guard": guard,
             "foreach": foreach,
+            "embedding": False,
             "step": 0,
             "losses": (0.0, 0.0, 0.0, 0.0),
             "watch": tuple(guards.Watch()),
             "handover": None,
         }
-        super().__init__(params, defaults)
+        given = parameter_groups(params) if isinstance(params, nn.Module) else params
+        super().__init__(given, defaults)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds a group, which begins at its own step 0."""
@@ -117,6 +121,8 @@ class LearnedOptimizer(Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        for group in self.param_groups:
+            group.setdefault("embedding", False)
         # What is cast can be cast again; it would double what is pickled.
         self._cast = {}
 
@@ -242,8 +248,7 @@ class LearnedOptimizer(Optimizer):
         for parameter in parameters:
             step = self._state_of(parameter)["step"].item()
             real = _real(parameter)
-            form = rows_and_columns(real.shape), kind_of(real.shape)
-            alike[form, parameter.dtype, parameter.device, step].append(parameter)
+            alike[rows_and_columns(real.shape), parameter.dtype, parameter.device, step].append(parameter)
         return alike.values()
 
     def _update(
@@ -254,7 +259,8 @@ class LearnedOptimizer(Optimizer):
         for state in states:
             state["step"] += 1
         real = [_real(parameter) for parameter in members]
-        kind, form = kind_of(real[0].shape), rows_and_columns(real[0].shape)
+        form = rows_and_columns(real[0].shape)
+        kind = kind_of(real[0].shape, group["embedding"])
         dtype = torch.promote_types(real[0].dtype, torch.float32)
         gradients = [_real(p.grad).to(dtype) for p in members if p.grad is not None]
         _accumulate(states, gradients)
@@ -274,8 +280,7 @@ class LearnedOptimizer(Optimizer):
         weights = self._weights_as(dtype, device)
         size, adamw = sizes[kind].to(device, dtype), adamw.to(device, dtype)
         way = direction(weights, kind, batch(gradients), parameter, moments)
-        start = torch.stack([s["start"] for s in states]).view(-1, 1, 1)
-        update = size * layer_scale(weights, kind, start, form) * way
+        update = size * layer_scale(kind, form) * way
         if group["handover"] is not None:
             update += adamw * moments.fast / (moments.second.sqrt() + ADAMW_EPSILON)
         if group["weight_decay"]:
@@ -295,8 +300,6 @@ class LearnedOptimizer(Optimizer):
                 state[name] = torch.zeros_like(
                     real, dtype=dtype, memory_format=torch.preserve_format
                 )
-            # What steps are relative to: the size of the parameters before the first.
-            state["start"] = mean_square(real.to(dtype).reshape(1, 1, -1)).view(())
         return state
 
     def _weights_as(self, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:

@@ -25,7 +25,7 @@ class WeightsError(ValueError):
 
 
 def initial_weights(seed: int = 0) -> dict[str, Tensor]:
-    """Where meta-training starts: Muon and Adam with warm-up, decay and relative steps.
+    """Where meta-training starts: Muon and Adam with warm-up and decay.
 
     That is orthogonalised Nesterov momentum for matrices and normalised Adam for the rest. The
     last layers are zero, so that both networks begin without a say; their hidden layers are
@@ -45,17 +45,15 @@ def initial_weights(seed: int = 0) -> dict[str, Tensor]:
 
     mix = torch.zeros(rule.KINDS, rule.CANDIDATES)
     mix[rule.VECTOR, ADAM] = 1.0
-    mix[rule.MATRIX, MOMENTUM], mix[rule.MATRIX, GRADIENT] = 1.0, 0.1
+    mix[rule.MATRIX, MOMENTUM], mix[rule.MATRIX, GRADIENT] = 1.0, 0.5
     return {
         "rule.mix": mix,
         **layer("rule.first", rule.FEATURES, rule.HIDDEN, 2**0.5),
         **layer("rule.second", rule.HIDDEN, rule.HIDDEN, 2**0.5),
         **layer("rule.last", rule.HIDDEN, rule.CANDIDATES, 0.0),
-        # Relative step sizes of matrices and vectors, how they shrink with the horizon, and the
-        # least size of a layer.
-        "step.log_size": torch.tensor([0.035, 0.015]).log(),
+        # Relative step sizes of matrices and vectors, and how they shrink with the horizon.
+        "step.log_size": torch.tensor([0.04, 0.009]).log(),
         "step.horizon_power": torch.tensor([0.5]),
-        "step.log_floor": torch.tensor([0.2, 0.1]).log(),
         # Share of the steps for warm-up, last share of the peak, power of the decay.
         "schedule.log_shape": torch.tensor([0.03, 0.01, 1.0]).log(),
         **layer("schedule.first", schedule.FEATURES, schedule.HIDDEN, 2**0.5),
@@ -98,6 +96,8 @@ def _checked(content: bytes, name: str) -> dict[str, Tensor]:
 
 def check_weights(weights: dict[str, Tensor], name: str = "weights") -> None:
     """Raises WeightsError where names or shapes are others, or a value is not finite."""
+    for key in weights.keys() - initial_weights().keys():
+        raise WeightsError(f"{name} is of another version: {key} is unknown to this one")
     for key, expected in initial_weights().items():
         if key not in weights or weights[key].shape != expected.shape:
             raise WeightsError(

@@ -16,7 +16,6 @@ from metahpo.optim.rule import (
     direction,
     kind_of,
     layer_scale,
-    mean_square,
     rows_and_columns,
 )
 from metahpo.optim.schedule import LossStatistics, no_losses, step_sizes
@@ -32,7 +31,6 @@ class Training:
         num_steps: For how long they will.
         parameters: ``batch x shape`` each.
         moments: Those of each parameter, ``batch x rows x columns``.
-        starts: Mean squares of the parameters before the first step, ``batch x 1 x 1`` each.
         losses: What the schedules know of the losses; None where they are told nothing.
         step: Steps so far.
         compiled: Whether updates are compiled: minutes at first, then several times faster.
@@ -42,7 +40,6 @@ class Training:
     num_steps: int
     parameters: list[Tensor]
     moments: list[Moments]
-    starts: list[Tensor]
     losses: LossStatistics | None
     step: int = 0
     compiled: bool = False
@@ -67,8 +64,12 @@ class Training:
         losses = no_losses(batch) if tell_losses else None
         if losses is not None:
             losses = LossStatistics(*(part.to(parameters[0].device) for part in losses))
-        squares = [mean_square(_form(p)) for p in parameters]
-        return cls(problem, num_steps, parameters, moments, squares, losses)
+        return cls(problem, num_steps, parameters, moments, losses)
+
+    @property
+    def kinds(self) -> list[int]:
+        """What the rule takes each parameter for."""
+        return [kind_of(torch.Size(p.shape), p.embedding) for p in self.problem.network.parameters]
 
     @property
     def finished(self) -> bool:
@@ -98,17 +99,15 @@ class Training:
         sizes = self._step_sizes(weights, losses)
         self.step += 1
         corrections = torch.tensor(bias_corrections(self.step), device=losses.device)
-        for place, gradient in enumerate(gradients):
+        for place, (gradient, kind) in enumerate(zip(gradients, self.kinds, strict=True)):
             parameter, moments = _form(self.parameters[place]), self.moments[place]
-            kind = kind_of(self.parameters[place].shape[1:])
             # Other strides would be compiled anew.
             gradient = _form(gradient.contiguous())
             accumulate_(moments, gradient)
             unbiased = moments.corrected(corrections)
             way = direction(weights, kind, gradient, parameter, unbiased, self.compiled)
             form = rows_and_columns(self.parameters[place].shape[1:])
-            size = layer_scale(weights, kind, self.starts[place], form)
-            parameter.sub_(size * sizes[:, kind, None, None] * way)
+            parameter.sub_(layer_scale(kind, form) * sizes[:, kind, None, None] * way)
         return losses
 
     def _step_sizes(self, weights: Weights, losses: Tensor) -> Tensor:

@@ -24,11 +24,15 @@ ACTIVATIONS = {
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter's shape, and how it starts: normal of this deviation about this mean."""
+    """A parameter's shape, and how it starts: normal of this deviation about this mean.
+
+    ``embedding``: whether it is a table whose rows are looked up or added.
+    """
 
     shape: tuple[int, ...]
     deviation: float
     mean: float = 0.0
+    embedding: bool = False
 
 
 def _linear(inputs: int, outputs: int, gain: float = 1.0) -> list[Parameter]:
@@ -156,8 +160,8 @@ class Transformer(Network):
             *_linear(4 * width, width),
         ]
         embeddings = [
-            Parameter((self.tokens, width), 0.5),
-            Parameter((self.length, width), 0.1),
+            Parameter((self.tokens, width), 0.5, embedding=True),
+            Parameter((self.length, width), 0.1, embedding=True),
         ]
         return embeddings + block * self.blocks + norm + _linear(width, self.tokens, 0.5)
 
@@ -190,7 +194,7 @@ class Recurrent(Network):
     def parameters(self) -> list[Parameter]:
         """Weights and biases in the order of the pass."""
         return [
-            Parameter((self.tokens, self.width), 0.5),
+            Parameter((self.tokens, self.width), 0.5, embedding=True),
             *_linear(self.width, self.width),
             *_linear(self.width, self.tokens),
         ]

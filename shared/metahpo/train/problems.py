@@ -14,7 +14,7 @@ from metahpo.train.data import Dataset, copied_sequences, markov_sequences, tabl
 from metahpo.train.networks import MLP, Convolutional, Network, Recurrent, Transformer
 
 # Parameters are multiplied by a factor of at most this, or its inverse, in the augmentation.
-LARGEST_FACTOR = 10.0
+LARGEST_FACTOR = 2.0
 
 
 @dataclass(frozen=True, eq=False)
