@@ -66,9 +66,7 @@ def _lightning_module():
             return self.network(**batch)["loss"]
 
         def configure_optimizers(self) -> LearnedOptimizer:
-            return LearnedOptimizer(
-                self, num_steps=int(self.trainer.estimated_stepping_batches)
-            )
+            return LearnedOptimizer(self, num_steps=int(self.trainer.estimated_stepping_batches))
 
     return lightning, Module()
 

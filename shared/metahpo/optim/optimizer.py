@@ -248,7 +248,9 @@ class LearnedOptimizer(Optimizer):
         for parameter in parameters:
             step = self._state_of(parameter)["step"].item()
             real = _real(parameter)
-            alike[rows_and_columns(real.shape), parameter.dtype, parameter.device, step].append(parameter)
+            alike[rows_and_columns(real.shape), parameter.dtype, parameter.device, step].append(
+                parameter
+            )
         return alike.values()
 
     def _update(
