@@ -23,7 +23,7 @@ from metahpo.optim import (
     parameter_groups,
     save_weights,
 )
-from metahpo.optim.rule import orthogonalised
+from metahpo.optim.orthogonal import orthogonalised
 
 STEPS = 60
 
@@ -333,6 +333,18 @@ def test_what_is_several_squares_high_is_made_orthogonal_square_by_square() -> N
         torch.testing.assert_close(whole[:, rows], orthogonalised(tall[:, rows]))
     odd = orthogonalised(tall[:, :11])
     assert (torch.linalg.svdvals(odd / 11**0.5) > 0.5).all()
+
+
+@pytest.mark.parametrize("shape", [(260, 300), (600, 256), (512, 256)])
+def test_large_matrices_become_orthogonal_too(shape: tuple[int, int]) -> None:
+    """In bfloat16 where that is fast: singular values between 0.5 and 1.5, the same directions."""
+    matrix = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
+    single, double = orthogonalised(matrix), orthogonalised(matrix.double())
+    assert single.dtype == torch.float32
+    cosine = nn.functional.cosine_similarity(single.flatten(), double.float().flatten(), dim=0)
+    assert cosine > 0.999
+    spread = torch.linalg.svdvals(single / max(shape) ** 0.5)
+    assert (spread > 0.5 * spread.max()).all()
 
 
 # ---- groups and schedulers -------------------------------------------------------------------

@@ -258,6 +258,23 @@ def test_elementwise_mixture_equals_products() -> None:
     torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("at_once", [1, 40, 100])
+def test_rows_taken_one_after_another_are_mixed_alike(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weights = {
+        name: torch.randn(3, *tensor.shape, generator=generator)
+        for name, tensor in initial_weights().items()
+    }
+    gradient, parameter, *parts = torch.randn(5, 3, 7, 4, generator=generator)
+    moments = rule.Moments(*parts[:2], parts[2].square())
+    whole = rule.direction(weights, rule.VECTOR, gradient, parameter, moments)
+    monkeypatch.setitem(rule.CHUNK, "cpu", at_once)
+    by_rows = rule.direction(weights, rule.VECTOR, gradient, parameter, moments)
+    torch.testing.assert_close(by_rows, whole, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 # PyTorch's own compiler meets it.

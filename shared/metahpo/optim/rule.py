@@ -15,13 +15,15 @@ full form of Celo2).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from math import prod
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
+
+from metahpo.optim.orthogonal import orthogonalised
 
 # The decay rates of the two momenta and of the second moment.
 FAST, SLOW, SECOND = 0.9, 0.99, 0.98
@@ -30,6 +32,8 @@ FAST, SLOW, SECOND = 0.9, 0.99, 0.98
 CANDIDATES = 9
 FEATURES = CANDIDATES + 3
 HIDDEN = 8
+# Of the features, the candidates and the parameter are of mean square 1 over a tensor.
+NORMALISED = CANDIDATES + 1
 # Rows of the weights that differ by kind of tensor.
 MATRIX, VECTOR = 0, 1
 KINDS = 2
@@ -40,12 +44,6 @@ LARGEST_CHUNK = 1 << 20
 
 # How much less a matrix moves that has fewer rows than columns: see ``layer_scale``.
 SHRINK = 0.25
-
-# The quintic iteration of Muon.
-NEWTON_SCHULZ = 3.4445, -4.7750, 2.0315
-ITERATIONS = 5
-# It runs in bfloat16, as Muon's does, for matrices with sides at least this long.
-BFLOAT16_SIDE = 256
 
 TINY = 1e-30
 # Of the mean second moment: what keeps parameters that rarely see a gradient from taking leaps.
@@ -123,91 +121,96 @@ def direction(
     Returns:
         ``batch x rows x columns``; zero for a tensor whose gradients all were zero.
     """
-    flat = (
-        _compiled(_features)(_whole(gradient), _whole(parameter), moments)
+    mixed = (
+        _mixed_compiled(weights, kind, gradient, parameter, moments)
         if compiled
-        else _features(gradient, parameter, moments)
+        else _mixed(weights, kind, gradient, parameter, moments)
     )
-    mixed = _mixed(weights, kind, flat, compiled).view(gradient.shape)
     return orthogonalised(mixed) if kind == MATRIX else _normalised(mixed)
 
 
-def _features(gradient: Tensor, parameter: Tensor, moments: Moments) -> Tensor:
-    """What the network sees: ``batch x features x elements``, the candidates first."""
-    candidates, roots = _candidates(gradient, moments)
-    rest = (
-        _normalised(parameter),
-        (roots.log() / 4).clamp(-4, 4),
-        (moments.fast.square() / (moments.second + TINY)).clamp(max=4),
-    )
-    return torch.stack([part.flatten(1) for part in (*candidates, *rest)], dim=1)
+# ---- what the network sees -------------------------------------------------------------------
 
 
-def orthogonalised(matrices: Tensor) -> Tensor:
-    """The nearest (semi-)orthogonal matrices, near enough, times sqrt(max(rows, columns)).
-
-    So the mean square is about 1 where the rank is full, and less where it is not. Newton-Schulz
-    iteration with the coefficients of Jordan et al. 2024, which leave singular values between
-    about 0.7 and 1.2. Zero stays zero.
-
-    What has several times as many rows as columns is taken as that many square matrices: the
-    gates of a recurrent layer, or queries, keys and values, have nothing in common but their
-    inputs. It is faster, too.
+def _raw(
+    gradient: Tensor, parameter: Tensor, moments: Moments, columns: Tensor
+) -> tuple[Tensor, ...]:
+    """The features of some rows before they are normalised: candidates, parameter, two more.
 
     Args:
-        matrices: ``batch x rows x columns``.
+        gradient: ``batch x rows x columns``.
+        parameter: Likewise.
+        moments: Likewise.
+        columns: The mean of the second moment over all rows: ``batch x 1 x columns``.
     """
-    rows, columns = matrices.shape[-2:]
-    if rows > columns and rows % columns == 0:
-        squares = matrices.reshape(-1, columns, columns)
-        return orthogonalised(squares).view(matrices.shape)
-    wide = matrices.mT if rows > columns else matrices
-    now = wide / (wide.square().sum((-2, -1), keepdim=True) + TINY).sqrt()
-    large = min(rows, columns) >= BFLOAT16_SIDE and now.dtype == torch.float32
-    if large and _fast_bfloat16(now.device.type):
-        now = now.bfloat16()
-    first, second, third = NEWTON_SCHULZ
-    for _ in range(ITERATIONS):
-        gram = now @ now.mT
-        polynomial = torch.baddbmm(gram, gram, gram, beta=second, alpha=third)
-        now = torch.baddbmm(now, polynomial, now, beta=first)
-    now = now.to(matrices.dtype)
-    return (now.mT if rows > columns else now) * max(rows, columns) ** 0.5
-
-
-@cache
-def _fast_bfloat16(device: str) -> bool:
-    """Whether products in bfloat16 are faster than in single precision, and not emulated."""
-    if device == "cpu":
-        able = torch.cpu.get_capabilities()
-        return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
-    return device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-
-
-def _candidates(gradient: Tensor, moments: Moments) -> tuple[list[Tensor], Tensor]:
-    """The candidate directions, of mean square 1 each, and the second moment's relative root."""
-    second = moments.second
-    mean = second.mean((-2, -1), keepdim=True)
-    second = second / (mean + TINY)
+    mean = columns.mean(-1, keepdim=True) + TINY
+    second = moments.second / mean
     root = (second + RELATIVE_FLOOR).sqrt()
     # Adafactor's second moment of rank one (Shazeer & Stern 2018); the running means of rows and
     # columns are the means of the running mean.
-    factored = second.mean(-1, keepdim=True) * second.mean(-2, keepdim=True)
+    factored = second.mean(-1, keepdim=True) * (columns / mean)
     factored_root = (factored + RELATIVE_FLOOR).sqrt()
     plain = (gradient, moments.fast, moments.slow)
-    return [
-        _normalised(part / scale) for scale in (1.0, root, factored_root) for part in plain
-    ], root
+    return (
+        *(part / scale for scale in (1.0, root, factored_root) for part in plain),
+        parameter,
+        (root.log() / 4).clamp(-4, 4),
+        (moments.fast.square() / (moments.second + TINY)).clamp(max=4),
+    )
 
 
-def _mixed(weights: Weights, kind: int, features: Tensor, compiled: bool) -> Tensor:
-    """The mixture of the candidates: ``batch x elements``."""
+def _sizes(blocks: Iterable[tuple[Tensor, ...]]) -> Tensor:
+    """Root mean squares over tensors of what is normalised: ``NORMALISED x batch x 1 x 1``."""
+    squares, count = [], 0
+    for raw in blocks:
+        parts = [part.square().sum((-2, -1), keepdim=True) for part in raw[:NORMALISED]]
+        squares.append(torch.stack(parts))
+        count += raw[0].shape[-2] * raw[0].shape[-1]
+    return (torch.stack(squares).sum(0) / count + TINY).sqrt()
+
+
+def _features(raw: tuple[Tensor, ...], sizes: Tensor) -> Tensor:
+    """``batch x features x elements``, the candidates first."""
+    normal = (part / size for part, size in zip(raw, sizes, strict=False))
+    return torch.stack([part.flatten(1) for part in (*normal, *raw[NORMALISED:])], dim=1)
+
+
+def _all_features(gradient: Tensor, parameter: Tensor, moments: Moments) -> Tensor:
+    raw = _raw(gradient, parameter, moments, moments.second.mean(-2, keepdim=True))
+    return _features(raw, _sizes([raw]))
+
+
+# ---- what it makes of it ---------------------------------------------------------------------
+
+
+def _mixed(
+    weights: Weights, kind: int, gradient: Tensor, parameter: Tensor, moments: Moments
+) -> Tensor:
+    """The mixture of the candidates, ``batch x rows x columns``; of large tensors, by some rows.
+
+    The features of all at once would take twelve times the memory of the tensor.
+    """
     mix = weights["rule.mix"][:, kind, :, None]
-    if compiled:
-        return _compiled(mixed_elementwise)(weights, mix, features)
-    chunk = CHUNK.get(features.device.type, LARGEST_CHUNK) // len(features)
-    chunks = features.split(max(1, chunk), dim=-1)
-    return torch.cat([mixed_by_products(weights, mix, chunk) for chunk in chunks], dim=-1)
+    batch, rows, columns = gradient.shape
+    at_once = CHUNK.get(gradient.device.type, LARGEST_CHUNK) // max(1, batch * columns)
+    if rows <= max(1, at_once):
+        features = _all_features(gradient, parameter, moments)
+        return mixed_by_products(weights, mix, features).view(gradient.shape)
+    means = moments.second.mean(-2, keepdim=True)
+    split = [part.split(max(1, at_once), -2) for part in (gradient, parameter, *moments)]
+    blocks = [(g, p, Moments(*m), means) for g, p, *m in zip(*split, strict=True)]
+    sizes = _sizes(_raw(*block) for block in blocks)
+    mixed = [mixed_by_products(weights, mix, _features(_raw(*block), sizes)) for block in blocks]
+    return torch.cat(mixed, -1).view(gradient.shape)
+
+
+def _mixed_compiled(
+    weights: Weights, kind: int, gradient: Tensor, parameter: Tensor, moments: Moments
+) -> Tensor:
+    """The same."""
+    mix = weights["rule.mix"][:, kind, :, None]
+    features = _compiled(_all_features)(_whole(gradient), _whole(parameter), moments)
+    return _compiled(mixed_elementwise)(weights, mix, features).view(gradient.shape)
 
 
 def mixed_by_products(weights: Weights, mix: Tensor, features: Tensor) -> Tensor:
@@ -263,12 +266,7 @@ def _layer(weights: Weights, name: str, inputs: Tensor) -> Tensor:
 
 
 def _normalised(tensor: Tensor) -> Tensor:
-    return tensor / (mean_square(tensor) + TINY).sqrt()
-
-
-def mean_square(tensor: Tensor) -> Tensor:
-    """Over each tensor of the batch: ``batch x 1 x 1``."""
-    return tensor.square().mean((-2, -1), keepdim=True)
+    return tensor / (tensor.square().mean((-2, -1), keepdim=True) + TINY).sqrt()
 
 
 def layer_scale(kind: int, form: tuple[int, int]) -> float:
