@@ -227,7 +227,8 @@ def test_the_meta_learning_rate_falls_over_each_phase() -> None:
     rates = []
     for run.state.meta_step in range(TINY.meta_steps):
         rates.append(run.rate)
-    assert rates == pytest.approx([TINY.rate, TINY.rate / 2] * 2)
+    rule, schedule = TINY.rule_rate, TINY.schedule_rate
+    assert rates == pytest.approx([rule, rule / 2, schedule, schedule / 2])
 
 
 def test_keels_data_are_numbers_and_classes() -> None:
