@@ -92,6 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Trainables find this package where the driver does.
     paths = os.pathsep.join(str(Path(__file__).parents[1] / part) for part in ("shared", "."))
     ray.init(
+        "local",
         num_cpus=1,
         include_dashboard=False,
         object_store_memory=80 * 2**20,

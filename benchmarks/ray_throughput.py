@@ -64,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, default=DATA, help="the benchmark data")
     options = parser.parse_args(arguments)
     ray.init(
+        "local",
         num_cpus=PARALLEL,
         include_dashboard=False,
         object_store_memory=80 * 2**20,

@@ -132,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--trials", type=int, default=12, help="trials a sweep")
     parser.add_argument("--storage", type=Path, help="where Ray keeps the sweeps")
     options = parser.parse_args(arguments)
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     shown = [count for count in (1, 2, 4, 8, 12) if count <= options.trials]
     print("Best accuracy on held-out digits so far")
     print("after trial" + "".join(f"{count:8}" for count in shown))

@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--trials", type=int, default=12, help="trials a sweep")
     parser.add_argument("--storage", type=Path, help="where Ray keeps the sweeps")
     options = parser.parse_args(arguments)
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     with tempfile.TemporaryDirectory() as folder:
         options.storage = (options.storage or Path(folder)).absolute()
         sweep("earlier", 0, MetaSearch(seed=0), options)
