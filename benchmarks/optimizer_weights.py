@@ -71,7 +71,7 @@ def sizes(options: argparse.Namespace) -> None:
         for size in SIZES:
             weights = dict(initial_weights())
             weights["step.horizon_power"] = torch.zeros(1)
-            weights["step.log_size"] = torch.tensor([size, size / 4]).log()
+            weights["step.log_size"] = torch.tensor([size, size / 4, size / 4]).log()
             cells.append(f"{size}: {statistics.fmean(_scores(weights, problems, horizon)):.3f}")
         print(f"{horizon} steps: {', '.join(cells)}", flush=True)
 

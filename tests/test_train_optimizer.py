@@ -21,15 +21,18 @@ from metahpo.train.data import (
     markov_sequences,
     mnist,
     tables,
+    zipf_sequences,
 )
 from metahpo.train.files import CheckpointError
 from metahpo.train.inner import Training, batched
 from metahpo.train.meta import MetaTraining, Settings, _save, objective, train_optimizer
+from metahpo.train.networks import WindowModel
 from metahpo.train.problems import augmented, training_problems, validation_problems
 
 TINY = Settings(
-    meta_steps=4,
-    rule_share=0.5,
+    mixture_steps=0,
+    rule_steps=2,
+    schedule_steps=2,
     trainings=2,
     pairs=2,
     truncation=3,
@@ -109,26 +112,34 @@ def test_the_gradient_estimate_is_right_on_a_linear_objective() -> None:
 
 
 def test_members_of_a_batch_do_not_touch_each_other() -> None:
-    """Alone or beside another, a network trains alike; with the same weights, likewise."""
+    """Alone, or beside one whose steps are three times as long, a network trains alike."""
     for problem in validation_problems():
         losses = []
         for batch in (1, 2):
             generator = torch.Generator().manual_seed(0)
             training = Training.start(problem, 10, batch, generator, tell_losses=True)
-            weights = {n: t.expand(batch, *t.shape) for n, t in initial_weights().items()}
-            losses.append(training.advance(weights, 3, generator))
-        torch.testing.assert_close(losses[0].expand(-1, 2), losses[1], rtol=1e-3, atol=1e-4)
+            weights = {n: t.repeat(batch, *[1] * t.ndim) for n, t in initial_weights().items()}
+            weights["step.log_size"][1:] += 1.0
+            losses.append(training.advance(weights, 4, generator)[:, 0])
+        torch.testing.assert_close(*losses, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("tell_losses", [False, True])
-def test_inner_trainings_are_those_of_the_optimizer(tell_losses: bool) -> None:
+@pytest.mark.parametrize("place", [0, 2, 5], ids=["mlp", "recurrent", "transformer"])
+def test_inner_trainings_are_those_of_the_optimizer(place: int, tell_losses: bool) -> None:
     """What is meta-trained is what users run."""
-    problem = validation_problems()[0]
+    problem = validation_problems()[place]
     start, data = torch.Generator().manual_seed(0), torch.Generator().manual_seed(1)
     training = Training.start(problem, 20, 1, start, tell_losses)
     parameters = [nn.Parameter(p[0].clone()) for p in training.parameters]
     expected = training.advance(batched(shipped_weights()), 20, data)
-    optimizer = LearnedOptimizer(parameters, 20)
+    kinds = [parameter.embedding for parameter in problem.network.parameters]
+    groups = [
+        {"params": chosen, "embedding": embedding}
+        for embedding in (False, True)
+        if (chosen := [p for p, k in zip(parameters, kinds, strict=True) if k == embedding])
+    ]
+    optimizer = LearnedOptimizer(groups, 20)
     data.manual_seed(1)
     for step in range(20):
         rows = problem.dataset.sample(data, problem.rows)
@@ -137,6 +148,14 @@ def test_inner_trainings_are_those_of_the_optimizer(tell_losses: bool) -> None:
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient[0]
         optimizer.step((lambda told=loss: told.item()) if tell_losses else None)
+
+
+def test_all_data_are_on_the_device_that_is_asked_for() -> None:
+    device = torch.device("meta")
+    random = np.random.default_rng(0)
+    for family in training_problems((), device):
+        data = family(random).dataset
+        assert {data.inputs.device, data.targets.device} == {device}
 
 
 def test_the_initial_weights_train_every_family() -> None:
@@ -223,25 +242,28 @@ def test_problems_of_any_scale_count_alike() -> None:
 
 
 def test_the_meta_learning_rate_falls_over_each_phase() -> None:
-    run = MetaTraining(TINY)
+    settings = replace(TINY, mixture_steps=1)
+    run = MetaTraining(settings)
     rates = []
-    for run.state.meta_step in range(TINY.meta_steps):
+    for run.state.meta_step in range(settings.meta_steps):
         rates.append(run.rate)
-    rule, schedule = TINY.rule_rate, TINY.schedule_rate
-    assert rates == pytest.approx([rule, rule / 2, schedule, schedule / 2])
+    mixture, rule, schedule = settings.mixture_rate, settings.rule_rate, settings.schedule_rate
+    assert rates == pytest.approx([mixture, rule, rule / 2, schedule, schedule / 2])
 
 
-@pytest.mark.parametrize(("share", "learned"), [(0.0, "schedule."), (1.0, "rule.")])
-def test_all_meta_steps_may_be_for_one_part(share: float, learned: str) -> None:
-    run = MetaTraining(replace(TINY, rule_share=share))
+@pytest.mark.parametrize(
+    ("phase", "learned"),
+    [("mixture", ("rule.mix", "step.")), ("rule", ("rule.", "step.")), ("schedule", "schedule.")],
+)
+def test_all_meta_steps_may_be_for_one_part(phase: str, learned: tuple[str, ...]) -> None:
+    none = {"mixture_steps": 0, "rule_steps": 0, "schedule_steps": 0}
+    run = MetaTraining(replace(TINY, **{**none, f"{phase}_steps": 3}))
     start = run.state.weights
-    for _ in range(TINY.meta_steps):
+    for _ in range(3):
         assert run.rate > 0
         run.advance()
     changed = {name for name in start if not torch.equal(run.state.weights[name], start[name])}
-    assert any(name.startswith(learned) for name in changed)
-    others = ("rule.", "step.") if learned == "schedule." else ("schedule.",)
-    assert not any(name.startswith(others) for name in changed)
+    assert changed == {name for name in start if name.startswith(learned)}
 
 
 def test_keels_data_are_numbers_and_classes() -> None:
@@ -257,6 +279,33 @@ def test_keels_data_are_numbers_and_classes() -> None:
     random = np.random.default_rng(0)
     names = {training_problems([german])[0](random).name for _ in range(60)}
     assert "mlp-german" in names  # Missed with a chance of (3/4) ** 60, below 1e-7.
+
+
+def test_zipf_sequences_have_rare_tokens_and_can_be_predicted() -> None:
+    data = zipf_sequences(0, 96, 16)
+    inputs, targets = data.inputs.flatten(), data.targets.flatten()
+    shares = torch.bincount(inputs, minlength=96).sort(descending=True).values / len(inputs)
+    assert shares[0] > 0.1
+    assert shares[-30:].sum() < 0.1
+    assert torch.equal(data.inputs[:, 1:], data.targets[:, :-1])
+    # What the last token alone tells: the entropy of the next one falls by half a nat or more.
+    pairs = torch.bincount(96 * inputs + targets, minlength=96**2).view(96, 96) / len(inputs)
+    told = torch.special.xlogy(pairs, pairs / pairs.sum(0) / pairs.sum(1, keepdim=True))
+    assert told.nan_to_num().sum() > 0.5
+
+
+def test_a_window_model_sees_what_its_window_holds() -> None:
+    network = WindowModel(tokens=9, window=3, width=4, hidden=6)
+    generator = torch.Generator().manual_seed(0)
+    parameters = [p[None] for p in network.initial(generator)]
+    tokens = torch.randint(9, (1, 8), generator=generator)
+    whole = network.forward(parameters, tokens)
+    assert whole.shape == (1, 1, 8, 9)
+    for changed in range(8):
+        other = tokens.clone()
+        other[0, changed] = (other[0, changed] + 1) % 9
+        differs = (network.forward(parameters, other) != whole).any(-1)[0, 0].nonzero().flatten()
+        assert differs.tolist() == list(range(changed, min(changed + 3, 8)))
 
 
 def test_elementwise_mixture_equals_products() -> None:
@@ -320,16 +369,18 @@ def test_mnist_is_averaged_down() -> None:
 
 
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sizes = ["--meta-steps", "2", "--trainings", "1", "--pairs", "1", "--truncation", "2"]
-    sizes += ["--longest", "4"]
+    sizes = ["--mixture-steps", "0", "--rule-steps", "1", "--schedule-steps", "1"]
+    sizes += ["--trainings", "1", "--pairs", "1", "--truncation", "2", "--longest", "4"]
     command = ["train", "optimizer", "--to", str(tmp_path / "out"), *sizes]
     assert cli.main(command) == 0
     assert load_weights(tmp_path / "out" / "best.safetensors")
     assert cli.main([*command, "--seed", "1"]) == 1
     assert "other settings (seed 0)" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        cli.main([*command, "--rule-share", "1.5"])
-    assert "must be from 0 to 1" in capsys.readouterr().err
+        cli.main([*command, "--rule-steps", "-1"])
+    assert "must be 0 or more" in capsys.readouterr().err
+    assert cli.main([*command, "--rule-steps", "0", "--schedule-steps", "0"]) == 1
+    assert "nothing to do" in capsys.readouterr().err
     assert cli.main([*command, "--device", "nowhere"]) == 1
     assert "device nowhere cannot be used" in capsys.readouterr().err
     assert cli.main([*command, "--data", str(tmp_path)]) == 1

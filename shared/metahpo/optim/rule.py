@@ -35,8 +35,8 @@ HIDDEN = 8
 # Of the features, the candidates and the parameter are of mean square 1 over a tensor.
 NORMALISED = CANDIDATES + 1
 # Rows of the weights that differ by kind of tensor.
-MATRIX, VECTOR = 0, 1
-KINDS = 2
+MATRIX, VECTOR, EMBEDDING = 0, 1, 2
+KINDS = 3
 # Elements that go through the network at once: bounds the memory of large tensors, and keeps a
 # processor within its cache.
 CHUNK = {"cpu": 1 << 15}
@@ -71,14 +71,16 @@ class Moments(NamedTuple):
 
 
 def kind_of(shape: torch.Size, embedding: bool = False) -> int:
-    """MATRIX where a tensor maps columns to rows, VECTOR for all else.
+    """MATRIX where a tensor maps columns to rows, VECTOR where it does not.
 
     Args:
         shape: The tensor's.
-        embedding: Whether it is a table whose rows are looked up or added: vectors, too.
+        embedding: Whether it is a table whose rows are looked up or added: EMBEDDING.
     """
     rows, columns = rows_and_columns(shape)
-    return MATRIX if min(rows, columns) > 1 and not embedding else VECTOR
+    if embedding:
+        return EMBEDDING
+    return MATRIX if min(rows, columns) > 1 else VECTOR
 
 
 def rows_and_columns(shape: torch.Size) -> tuple[int, int]:
@@ -112,7 +114,7 @@ def direction(
 
     Args:
         weights: As ``metahpo.optim.weights`` makes them, with a leading batch dimension.
-        kind: MATRIX or VECTOR.
+        kind: MATRIX, VECTOR or EMBEDDING.
         gradient: ``batch x rows x columns``.
         parameter: Likewise.
         moments: Without their bias; the gradient is in them.
@@ -284,10 +286,10 @@ def layer_scale(kind: int, form: tuple[int, int]) -> float:
     near zero and have far to go.
 
     Args:
-        kind: MATRIX or VECTOR.
+        kind: MATRIX, VECTOR or EMBEDDING.
         form: Rows and columns.
     """
-    if kind == VECTOR:
+    if kind != MATRIX:
         return 1.0
     rows, columns = form
     return columns**-0.5 * min(1.0, rows / columns) ** SHRINK

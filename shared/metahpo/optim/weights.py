@@ -6,6 +6,7 @@ import math
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -18,6 +19,10 @@ SHIPPED = "weights.safetensors"
 # Positions among the candidates (see rule.py): the gradient, its fast momentum, and that over the
 # root of the second moment.
 GRADIENT, MOMENTUM, ADAM = 0, 1, 4
+
+
+# Whatever PyTorch's defaults are.
+PLAIN: Any = {"dtype": torch.float32, "device": "cpu"}
 
 
 class WeightsError(ValueError):
@@ -40,22 +45,22 @@ def initial_weights(seed: int = 0) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
 
     def layer(name: str, inputs: int, outputs: int, gain: float) -> dict[str, Tensor]:
-        weight = torch.randn(outputs, inputs, generator=generator) * gain / inputs**0.5
-        return {f"{name}.weight": weight, f"{name}.bias": torch.zeros(outputs)}
+        weight = torch.randn(outputs, inputs, generator=generator, **PLAIN) * gain / inputs**0.5
+        return {f"{name}.weight": weight, f"{name}.bias": torch.zeros(outputs, **PLAIN)}
 
-    mix = torch.zeros(rule.KINDS, rule.CANDIDATES)
-    mix[rule.VECTOR, ADAM] = 1.0
+    mix = torch.zeros(rule.KINDS, rule.CANDIDATES, **PLAIN)
+    mix[rule.VECTOR, ADAM] = mix[rule.EMBEDDING, ADAM] = 1.0
     mix[rule.MATRIX, MOMENTUM], mix[rule.MATRIX, GRADIENT] = 1.0, 0.5
     return {
         "rule.mix": mix,
         **layer("rule.first", rule.FEATURES, rule.HIDDEN, 2**0.5),
         **layer("rule.second", rule.HIDDEN, rule.HIDDEN, 2**0.5),
         **layer("rule.last", rule.HIDDEN, rule.CANDIDATES, 0.0),
-        # Relative step sizes of matrices and vectors, and how they shrink with the horizon.
-        "step.log_size": torch.tensor([0.04, 0.009]).log(),
-        "step.horizon_power": torch.tensor([0.5]),
+        # Relative step sizes of each kind, and how they shrink with the horizon.
+        "step.log_size": torch.tensor([0.04, 0.009, 0.009], **PLAIN).log(),
+        "step.horizon_power": torch.tensor([0.5], **PLAIN),
         # Share of the steps for warm-up, last share of the peak, power of the decay.
-        "schedule.log_shape": torch.tensor([0.03, 0.01, 1.0]).log(),
+        "schedule.log_shape": torch.tensor([0.03, 0.01, 1.0], **PLAIN).log(),
         **layer("schedule.first", schedule.FEATURES, schedule.HIDDEN, 2**0.5),
         **layer("schedule.last", schedule.HIDDEN, rule.KINDS, 0.0),
     }
@@ -96,9 +101,10 @@ def _checked(content: bytes, name: str) -> dict[str, Tensor]:
 
 def check_weights(weights: dict[str, Tensor], name: str = "weights") -> None:
     """Raises WeightsError where names or shapes are others, or a value is not finite."""
-    for key in weights.keys() - initial_weights().keys():
+    known = initial_weights()
+    for key in weights.keys() - known.keys():
         raise WeightsError(f"{name} is of another version: {key} is unknown to this one")
-    for key, expected in initial_weights().items():
+    for key, expected in known.items():
         if key not in weights or weights[key].shape != expected.shape:
             raise WeightsError(
                 f"{name} does not fit this version: {key} should be of shape "

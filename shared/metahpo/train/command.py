@@ -43,16 +43,18 @@ def _add_optimizer(targets: Any) -> None:
     )
     _add_numbers(
         optimizer,
-        ("--meta-steps", 2000, "in all"),
         ("--trainings", 3, "inner trainings at once"),
         ("--pairs", 4, "antithetic pairs in each"),
         ("--truncation", 25, "inner steps between two meta-steps"),
         ("--longest", 1000, "inner steps of a training, at most"),
     )
-    optimizer.add_argument(
-        "--rule-share", type=_share, default=0.7, metavar="SHARE",
-        help="share of the meta-steps for the rule, the others are for the schedule; 0.7",
-    )  # fmt: skip
+    for name, default, told in (
+        ("--mixture-steps", 900, "the mixture of candidates that the rule starts with"),
+        ("--rule-steps", 0, "then the whole rule"),
+        ("--schedule-steps", 400, "then the schedule"),
+    ):
+        optimizer.add_argument(name, type=_not_below_zero, default=default, metavar="N",
+                               help=f"meta-steps for {told}; {default}")  # fmt: skip
     for name, default, told in (
         ("--final", 10.0, "the end of a training"),
         ("--target", 0.0, "the time to a target loss"),
@@ -197,13 +199,6 @@ def _not_negative(text: str) -> float:
     value = float(text)
     if not (math.isfinite(value) and value >= 0):
         raise argparse.ArgumentTypeError(f"must be 0 or more, not {text}")
-    return value
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"must be from 0 to 1, not {text}")
     return value
 
 

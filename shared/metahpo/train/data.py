@@ -23,7 +23,9 @@ from metahpo.train import TrainingError
 
 # Every such row is kept for validation.
 HELD_OUT = 5
-# KEEL's data sets that are learned on. The benchmark's (benchmarks/optimizers.py) are others.
+# Tokens that may follow one, in sequences by Zipf's law.
+SUCCESSORS = 4
+# KEEL's data sets that are learned on. The benchmark's (benchmarks/optimizer_tasks.py) are others.
 KEEL = (
     "german",
     "marketing",
@@ -160,6 +162,28 @@ def markov_sequences(seed: int, tokens: int, length: int, rows: int = 4096) -> D
         drawn = (bounds < random.random((rows, 1))).sum(-1)
         sequences[:, place] = drawn.clip(max=tokens - 1)
     return _sequences(f"markov{tokens}", sequences, tokens)
+
+
+def zipf_sequences(seed: int, tokens: int, length: int, rows: int = 4096) -> Dataset:
+    """Sequences whose tokens are as unequally frequent as those of a text.
+
+    Some are in every minibatch and some in one of hundreds. Two fifths of them follow from the two
+    before, two fifths are of the few that follow the one before, and the rest is drawn alone.
+    """
+    random = np.random.default_rng(seed)
+    law = 1.0 / np.arange(1, tokens + 1)
+    law /= law.sum()
+    after_one = random.choice(tokens, size=(tokens, SUCCESSORS), p=law)
+    after_two = random.choice(tokens, size=(tokens, tokens), p=law)
+    sequences = random.choice(tokens, size=(rows, length + 1), p=law)
+    for place in range(2, length + 1):
+        before, last, alone = (sequences[:, place - back] for back in (2, 1, 0))
+        one = after_one[last, random.integers(SUCCESSORS, size=rows)]
+        drawn = random.random(rows)
+        sequences[:, place] = np.select(
+            [drawn < 0.4, drawn < 0.8], [after_two[before, last], one], alone
+        )
+    return _sequences(f"zipf{tokens}", sequences, tokens)
 
 
 def copied_sequences(seed: int, tokens: int, length: int, rows: int = 4096) -> Dataset:

@@ -17,13 +17,18 @@ SPREADS = {
     "step.": 1.0,
     "schedule.log_shape": 1.0,
     "schedule.": 0.5,
-    "rule.mix": 0.5,
+    "rule.mix": 1.0,
     "rule.": 0.2,
 }
 # Objectives that differ by less than this have nothing to say.
 LEAST_DEVIATION = 0.01
-# Weights that a phase learns, by the beginning of their names.
-PHASES = {"rule": ("rule.", "step."), "schedule": ("schedule.",)}
+# Weights that a phase learns, by the beginning of their names: how the rule mixes its candidates
+# where its network has no say, the whole rule, the schedule.
+PHASES = {
+    "mixture": ("rule.mix", "step."),
+    "rule": ("rule.", "step."),
+    "schedule": ("schedule.",),
+}
 
 
 def spread_of(name: str) -> float:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from metahpo.optim.weights import initial_weights, save_weights
-from metahpo.train import checkpoint, evolution
+from metahpo.train import TrainingError, checkpoint, evolution
 from metahpo.train.data import DataError, Dataset, keel, mnist
 from metahpo.train.files import read_log, usable_device, write_log
 from metahpo.train.inner import Training, stacked, validation_losses
@@ -22,13 +23,14 @@ from metahpo.train.problems import Problem, augmented, training_problems, valida
 
 CHECKPOINT, LOG = "checkpoint.safetensors", "log.csv"
 BEST, LAST = "best.safetensors", "last.safetensors"
+# In the order of the rule's kinds.
+KIND_NAMES = ("matrix", "vector", "embedding")
 COLUMNS: tuple[str, ...] = (
     "meta_step",
     "seconds",
     "phase",
     "objective",
-    "matrix_size",
-    "vector_size",
+    *(f"{kind}_size" for kind in KIND_NAMES),
     "validation",
 )
 # Objectives are logarithms of the loss relative to its start, plus this; and at most this far up.
@@ -41,24 +43,34 @@ STARTS = 3
 TARGET = 0.3
 
 
+class Phase(NamedTuple):
+    """Some of the meta-steps: which weights they learn, how many, and the first one's rate."""
+
+    name: str
+    steps: int
+    rate: float
+
+
 @dataclass(frozen=True)
 class Settings:
     """What a meta-training is; kept with its checkpoint.
 
     Attributes:
         seed: Of everything.
-        meta_steps: In all.
-        rule_share: Share of them for the rule; the rest is for the schedule.
+        mixture_steps: Meta-steps for the first phase (see ``evolution.PHASES``).
+        rule_steps: For the second.
+        schedule_steps: For the third.
         trainings: Inner trainings in progress at once.
         pairs: Antithetic pairs in each.
         truncation: Inner steps between two meta-steps.
         shortest: Least inner steps of a training.
         longest: Most of them; drawn log-uniformly.
         deviation: Of the perturbations, in standardised coordinates.
-        rule_rate: Meta learning rate, in them, at the start of the rule's phase. Each step is as
-            long in every direction, whether there is a gradient or noise alone: five times this
-            rate made rules worse than the one they started from.
-        schedule_rate: Likewise, of the schedule's, which has fewer weights and clearer gradients.
+        mixture_rate: Meta learning rate, in them, at the start of the first phase.
+        rule_rate: Likewise, of the second. Each step is as long in every direction, whether there
+            is a gradient or noise alone: five times this rate made rules worse than the one they
+            started from.
+        schedule_rate: Likewise, of the third, with fewer weights and clearer gradients.
         smoothness: Share of the schedule's network taken off at each meta-step.
         final: How much more the end of a training counts than its course.
         target: Weight of the time to a loss of ``TARGET`` times the first: the share of the steps
@@ -74,14 +86,16 @@ class Settings:
     """
 
     seed: int = 0
-    meta_steps: int = 2000
-    rule_share: float = 0.7
+    mixture_steps: int = 900
+    rule_steps: int = 0
+    schedule_steps: int = 400
     trainings: int = 3
     pairs: int = 4
     truncation: int = 25
     shortest: int = 50
     longest: int = 1000
     deviation: float = 0.05
+    mixture_rate: float = 0.003
     rule_rate: float = 0.001
     schedule_rate: float = 0.004
     smoothness: float = 1e-3
@@ -94,6 +108,20 @@ class Settings:
     mnist: bool = False
     keel: bool = False
     compiled: bool = False
+
+    @property
+    def meta_steps(self) -> int:
+        """In all."""
+        return sum(phase.steps for phase in self.phases)
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """One after another."""
+        return (
+            Phase("mixture", self.mixture_steps, self.mixture_rate),
+            Phase("rule", self.rule_steps, self.rule_rate),
+            Phase("schedule", self.schedule_steps, self.schedule_rate),
+        )
 
 
 @dataclass
@@ -136,7 +164,7 @@ class MetaTraining:
     ) -> None:
         self.settings = settings
         self.device = device or torch.device("cpu")
-        self.families = training_problems([data.to(self.device) for data in extra])
+        self.families = training_problems(extra, self.device)
         weights = {n: t.to(self.device) for n, t in initial_weights(settings.seed).items()}
         self.state = MetaState(weights, evolution.Adam.start(weights), [])
         self.state.particles = [
@@ -146,20 +174,23 @@ class MetaTraining:
     @property
     def phase(self) -> str:
         """What is learned now."""
-        rule_steps = self.settings.rule_share * self.settings.meta_steps
-        return "rule" if self.state.meta_step < rule_steps else "schedule"
+        return self._now[0].name
 
     @property
     def rate(self) -> float:
         """The meta learning rate: it falls to zero over each phase, for the noise to average."""
-        settings = self.settings
-        turn = math.ceil(settings.rule_share * settings.meta_steps)
-        rate, begin, end = (
-            (settings.rule_rate, 0, turn)
-            if self.phase == "rule"
-            else (settings.schedule_rate, turn, settings.meta_steps)
-        )
-        return rate * (1 - (self.state.meta_step - begin) / (end - begin))
+        phase, done = self._now
+        return phase.rate * (1 - done / phase.steps)
+
+    @property
+    def _now(self) -> tuple[Phase, int]:
+        """The phase of the next meta-step, and how many of its steps are done."""
+        done = self.state.meta_step
+        for phase in self.settings.phases:
+            if done < phase.steps:
+                return phase, done
+            done -= phase.steps
+        raise RuntimeError("the meta-training has ended")
 
     def start_particle(self, seed: int) -> Particle:
         """A new training; all of it follows from the seed."""
@@ -183,13 +214,14 @@ class MetaTraining:
         """
         settings, state = self.settings, self.state
         noise = torch.Generator().manual_seed(settings.seed * 7_919 + state.meta_step)
+        phase, rate = self.phase, self.rate
         results = [self._unrolled(particle, noise) for particle in state.particles]
         slopes = {
             name: torch.stack([slope[name] for _, slope in results]).mean(0)
             for name in results[0][1]
         }
-        state.weights = state.adam.updated(state.weights, slopes, self.rate)
-        if self.phase == "schedule":
+        state.weights = state.adam.updated(state.weights, slopes, rate)
+        if phase == "schedule":
             for name in ("schedule.last.weight", "schedule.last.bias"):
                 state.weights[name] = (1 - settings.smoothness) * state.weights[name]
         state.meta_step += 1
@@ -294,9 +326,12 @@ def train_optimizer(
         noise the falling rate has averaged, are beside it.
 
     Raises:
+        TrainingError: The settings have no meta-steps.
         DataError: MNIST or KEEL's data are wanted and not there.
         CheckpointError: The folder's checkpoint cannot be read or is of other settings.
     """
+    if not settings.meta_steps:
+        raise TrainingError("nothing to do: give meta-steps for the mixture, rule or schedule")
     if settings.mnist and data is None:
         raise DataError("these settings include MNIST: say with --data where it is")
     extra = [mnist(data)] if settings.mnist and data is not None else []
@@ -330,9 +365,9 @@ def _one_step(run: MetaTraining, folder: Path, begun: float) -> dict[str, object
             _save_weights(run, folder / BEST, score)
         if state.meta_step == settings.meta_steps:
             _save_weights(run, folder / LAST, score)
-    matrix, vector = state.weights["step.log_size"].exp().tolist()
+    sizes = [f"{size:.5f}" for size in state.weights["step.log_size"].exp().tolist()]
     values = (state.meta_step, f"{state.seconds:.1f}", phase, f"{objective:.5f}",
-              f"{matrix:.5f}", f"{vector:.5f}", validation)  # fmt: skip
+              *sizes, validation)  # fmt: skip
     return dict(zip(COLUMNS, values, strict=True))
 
 

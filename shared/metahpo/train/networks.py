@@ -184,6 +184,37 @@ class Transformer(Network):
 
 
 @dataclass(frozen=True)
+class WindowModel(Network):
+    """Predicts each token from the few before it: embeddings side by side, a hidden layer, a head.
+
+    The language model of Bengio et al. 2003.
+    """
+
+    tokens: int
+    window: int
+    width: int
+    hidden: int
+
+    @property
+    def parameters(self) -> list[Parameter]:
+        """Weights and biases in the order of the pass."""
+        return [
+            Parameter((self.tokens, self.width), 1.0, embedding=True),
+            *_linear(self.window * self.width, self.hidden),
+            *_linear(self.hidden, self.tokens),
+        ]
+
+    def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
+        """One pass, for all networks of the batch."""
+        embedding, *left = parameters
+        # Before the first token, the first token.
+        earlier = torch.cat([inputs[:, :1].expand(-1, self.window - 1), inputs], 1)
+        windows = earlier.unfold(1, self.window, 1)
+        hidden = torch.tanh(_tokenwise(embedding[:, windows].flatten(-2), left))
+        return _tokenwise(hidden, left)
+
+
+@dataclass(frozen=True)
 class Recurrent(Network):
     """An Elman network over tokens, with a linear head at every place."""
 

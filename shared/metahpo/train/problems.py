@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from metahpo.train.data import Dataset, copied_sequences, markov_sequences, tables
-from metahpo.train.networks import MLP, Convolutional, Network, Recurrent, Transformer
+from metahpo.train.data import Dataset, copied_sequences, markov_sequences, tables, zipf_sequences
+from metahpo.train.networks import MLP, Convolutional, Network, Recurrent, Transformer, WindowModel
 
+# Of scikit-learn's data, those that are learned on.
+OWN = ("digits", "cancer", "wine")
 # Parameters are multiplied by a factor of at most this, or its inverse, in the augmentation.
 LARGEST_FACTOR = 2.0
 
@@ -78,15 +80,25 @@ class Problem:
         return self.factors or (1.0,) * len(parameters)
 
 
-def training_problems(extra: Sequence[Dataset] = ()) -> list[Callable[..., Problem]]:
-    """Families of problems; each draws one of its own from a NumPy generator."""
-    images = [tables()["digits"], *(data for data in extra if data.image)]
-    flat = [*images, tables()["cancer"], tables()["wine"]]
-    flat += [data for data in extra if not data.image]
+def training_problems(
+    extra: Sequence[Dataset] = (), device: torch.device | None = None
+) -> list[Callable[..., Problem]]:
+    """Families of problems; each draws one of its own from a NumPy generator.
+
+    Args:
+        extra: Data sets beside scikit-learn's.
+        device: Where all data are to be; the CPU if not given.
+    """
+    device = device or torch.device("cpu")
+    digits, cancer, wine, *extra = (
+        data.to(device) for data in (*(tables()[name] for name in OWN), *extra)
+    )
+    images = [digits, *(data for data in extra if data.image)]
+    flat = [*images, cancer, wine, *(data for data in extra if not data.image)]
 
     def mlp(random: np.random.Generator) -> Problem:
         data = flat[random.integers(len(flat))]
-        hidden = (int(random.choice([16, 32, 64])),) * int(random.integers(1, 4))
+        hidden = (int(random.choice([16, 32, 64, 128])),) * int(random.integers(1, 4))
         network = MLP(
             (data.inputs.shape[1], *hidden, data.classes),
             str(random.choice(["relu", "tanh", "gelu"])),
@@ -106,16 +118,25 @@ def training_problems(extra: Sequence[Dataset] = ()) -> list[Callable[..., Probl
         network = MLP((inputs, width, 8, width, inputs), str(random.choice(["relu", "tanh"])))
         return Problem(f"autoencoder-{data.name}", network, data, 64, reconstruct=True)
 
-    def transformer(random: np.random.Generator) -> Problem:
-        tokens, length = int(random.choice([8, 12])), 12
-        make = markov_sequences if random.random() < 0.7 else copied_sequences
-        data = make(int(random.integers(1 << 30)), tokens, length, rows=2048)
-        width = int(random.choice([16, 24]))
-        network = Transformer(tokens, length, width, 2, int(random.integers(1, 3)))
-        device = flat[0].inputs.device
-        return Problem(f"transformer-{data.name}", network, data.to(device), 16)
+    def sequences(random: np.random.Generator, length: int) -> Dataset:
+        tokens = int(random.choice([8, 12, 32, 96]))
+        makers = [zipf_sequences]
+        if tokens <= 12:
+            makers += [markov_sequences, copied_sequences]
+        make = makers[random.integers(len(makers))]
+        return make(int(random.integers(1 << 30)), tokens, length, rows=2048).to(device)
 
-    return [mlp, convolutional, autoencoder, transformer]
+    def transformer(random: np.random.Generator) -> Problem:
+        data, width = sequences(random, 12), int(random.choice([16, 24, 48]))
+        network = Transformer(data.classes, 12, width, 2, int(random.integers(1, 3)))
+        return Problem(f"transformer-{data.name}", network, data, 16)
+
+    def window_model(random: np.random.Generator) -> Problem:
+        data, width = sequences(random, 16), int(random.choice([8, 16, 32]))
+        network = WindowModel(data.classes, 3, width, int(random.choice([32, 64])))
+        return Problem(f"window-{data.name}", network, data, 16)
+
+    return [mlp, convolutional, autoencoder, transformer, window_model]
 
 
 def augmented(problem: Problem, random: np.random.Generator) -> Problem:
