@@ -1,6 +1,7 @@
 """LearnedOptimizer as a drop-in: state, groups, precision, implementations, errors, guard."""
 
 import copy
+import math
 import pickle
 
 import numpy as np
@@ -21,6 +22,7 @@ from metahpo.optim import (
     initial_weights,
     load_weights,
     parameter_groups,
+    rule,
     save_weights,
 )
 from metahpo.optim.orthogonal import orthogonalised
@@ -273,6 +275,8 @@ class _Reader(nn.Module):
         self.position_weights = nn.Parameter(torch.zeros(6, 4))
         self.cls_token = nn.Parameter(torch.zeros(1, 4))
         self.mixing = nn.Parameter(torch.eye(4))
+        self.token_mixing = nn.Parameter(torch.eye(4))
+        self.composition = nn.Parameter(torch.eye(4))
         self.patch_embed = nn.Linear(4, 4)
         self.head = nn.Linear(4, 7)
         self.head.weight = self.table.weight
@@ -282,7 +286,10 @@ def test_a_module_tells_which_parameters_are_embeddings() -> None:
     rest, tables = parameter_groups(_Reader())
     assert (rest["embedding"], tables["embedding"]) == (False, True)
     names = [[name for name, _ in group["params"]] for group in (rest, tables)]
-    assert sorted(names[0]) == ["head.bias", "mixing", "patch_embed.bias", "patch_embed.weight"]
+    assert sorted(names[0]) == [
+        "composition", "head.bias", "mixing", "patch_embed.bias", "patch_embed.weight",
+        "token_mixing",
+    ]  # fmt: skip
     assert sorted(names[1]) == ["bag.weight", "cls_token", "position_weights", "table.weight"]
 
 
@@ -295,21 +302,32 @@ def test_a_module_without_embeddings_is_one_group_and_without_parameters_none() 
         LearnedOptimizer(nn.Tanh(), STEPS)
 
 
-def test_tables_of_embeddings_move_as_vectors_do() -> None:
-    """A step of the same size, whatever the table's form; of a matrix, one that is orthogonal."""
+def test_tables_of_embeddings_are_no_matrices() -> None:
+    """At the starting point they move as vectors do; a matrix moves orthogonally."""
     gradient = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
     moves = {}
     for name, shape, embedding in [("table", (6, 4), True), ("vector", (24,), False),
                                    ("matrix", (6, 4), False)]:  # fmt: skip
         parameter = nn.Parameter(torch.zeros(shape))
         parameter.grad = gradient.view(shape)
-        optimizer = LearnedOptimizer([{"params": [parameter], "embedding": embedding}], STEPS)
-        optimizer.step()
+        group = {"params": [parameter], "embedding": embedding}
+        LearnedOptimizer([group], STEPS, weights=initial_weights()).step()
         moves[name] = parameter.detach().view(6, 4)
     assert torch.equal(moves["table"], moves["vector"])
     assert not torch.allclose(moves["matrix"] / moves["table"], torch.ones(()), rtol=0.5)
     spread = torch.linalg.svdvals(moves["matrix"])
     assert spread.min() > 0.5 * spread.max()
+
+
+def test_tables_of_embeddings_have_a_rule_and_a_size_of_their_own() -> None:
+    table, vector = nn.Parameter(torch.ones(6, 4)), nn.Parameter(torch.ones(4))
+    table.grad, vector.grad = torch.ones(6, 4), torch.ones(4)
+    weights = initial_weights()
+    weights["step.log_size"][rule.EMBEDDING] += math.log(3.0)
+    weights["rule.mix"][rule.EMBEDDING] *= -1
+    groups = [{"params": [table], "embedding": True}, {"params": [vector]}]
+    LearnedOptimizer(groups, STEPS, weights=weights).step()
+    torch.testing.assert_close(table - 1, -3 * (vector - 1).expand(6, 4))
 
 
 def test_a_state_saved_before_there_were_embeddings_is_loaded() -> None:
@@ -427,16 +445,21 @@ def test_gradient_scale_does_not_matter() -> None:
     torch.testing.assert_close(results[1], results[2], rtol=1e-4, atol=1e-4)
 
 
-def test_complex_parameters_move_as_pairs_of_real_ones() -> None:
-    start = torch.randn(5, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
-    whole, pairs = nn.Parameter(start.clone()), nn.Parameter(torch.view_as_real(start).clone())
+@pytest.mark.parametrize("shape", [(5,), (), (3, 4)])
+def test_complex_parameters_move_as_pairs_of_real_ones(shape: tuple[int, ...]) -> None:
+    """Each row's pairs side by side: vectors stay vectors."""
+    start = torch.randn(shape, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+    real = torch.view_as_real(start)
+    pairs = nn.Parameter(real.flatten(-2).clone() if shape else real.clone())
+    whole = nn.Parameter(start.clone())
     both = [LearnedOptimizer([p], STEPS) for p in (whole, pairs)]
     for _ in range(3):
-        whole.grad = whole.detach() * (1 + 2j)
-        pairs.grad = torch.view_as_real(whole.grad).clone()
+        # Autograd, too, gives gradients that are conjugated only when looked at.
+        whole.grad = (whole.detach() * (1 + 2j)).resolve_conj().conj()
+        pairs.grad = torch.view_as_real(whole.grad.resolve_conj()).view_as(pairs).clone()
         for optimizer in both:
             optimizer.step()
-    assert torch.equal(torch.view_as_real(whole.detach()), pairs.detach())
+    assert torch.equal(torch.view_as_real(whole.detach()).view_as(pairs), pairs.detach())
 
 
 def test_memory_format_does_not_matter() -> None:
@@ -574,7 +597,7 @@ def test_weights_round_trip_and_foreign_files(tmp_path) -> None:
     save_weights(weights, path, seed="3")
     read = load_weights(path)
     assert all(torch.equal(read[name], weights[name]) for name in weights)
-    save_weights({**weights, "rule.mix": torch.full((2, 9), torch.nan)}, path)
+    save_weights({**weights, "rule.mix": weights["rule.mix"] * torch.nan}, path)
     with pytest.raises(WeightsError, match="not finite"):
         load_weights(path)
     save_weights({**weights, "step.log_floor": torch.zeros(2)}, path)
@@ -653,6 +676,91 @@ def test_gradients_that_stay_infinite_hand_over_without_a_loss() -> None:
     with pytest.warns(UserWarning, match="hands over"):
         optimizer.step()
     optimizer.step()  # Warnings are errors: it says so once.
+
+
+def test_groups_stand_and_fall_together() -> None:
+    """A gradient that is wrong in one leaves out, and then hands over, all that are guarded."""
+    model = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 2))
+    optimizer = LearnedOptimizer(model, 20)
+    free = nn.Parameter(torch.ones(3))
+    optimizer.add_param_group({"params": [("free", free)], "guard": False})
+    before = [p.detach().clone() for p in model.parameters()]
+
+    def step(wrong: float) -> None:
+        model(torch.tensor([1, 2])).sum().backward()
+        free.grad = torch.ones(3)
+        model[0].weight.grad[1] *= wrong
+        optimizer.step()
+        optimizer.zero_grad()
+
+    step(torch.nan)
+    assert all(torch.equal(p, old) for p, old in zip(model.parameters(), before, strict=True))
+    step(1.0)
+    assert [group["step"] for group in optimizer.param_groups] == [1, 1, 2]
+    for _ in range(4):
+        step(torch.nan)
+    with pytest.warns(UserWarning, match="hands over"):
+        step(torch.nan)
+    step(torch.nan)  # Warnings are errors: it says so once.
+    assert [group["handover"] for group in optimizer.param_groups] == [1, 1, None]
+
+
+@pytest.mark.parametrize("loss", [1e21, 1e39, 1e200, -1e30])
+def test_one_very_large_loss_does_no_harm(loss: float) -> None:
+    parameter = nn.Parameter(torch.ones(3))
+    optimizer = LearnedOptimizer([parameter], 60, guard=False)
+    for step in range(40):
+        parameter.grad = torch.ones(3)
+        told = loss if step == 20 else 1.0
+        optimizer.step(lambda told=told: torch.tensor(told, dtype=torch.float64))
+    assert torch.isfinite(parameter).all()
+
+
+def test_a_loss_that_stays_very_large_hands_over() -> None:
+    parameter = nn.Parameter(torch.ones(3))
+    optimizer = LearnedOptimizer([parameter], 60)
+
+    def step(loss: float) -> None:
+        parameter.grad = torch.ones(3)
+        optimizer.step(lambda: torch.tensor(loss, dtype=torch.float64))
+
+    for _ in range(20):
+        step(1.0)
+    for _ in range(4):
+        step(1e200)
+    with pytest.warns(UserWarning, match="hands over"):
+        step(1e200)
+    before = parameter.detach().clone()
+    step(1e200)
+    assert torch.all(parameter < before)
+
+
+def test_pytorchs_defaults_do_not_matter() -> None:
+    moved = []
+    before = torch.get_default_dtype()
+    for dtype in (torch.float32, torch.float64):
+        torch.set_default_dtype(dtype)
+        try:
+            parameter = nn.Parameter(torch.ones(3, 2, dtype=torch.float32))
+            optimizer = LearnedOptimizer([parameter], 20, weights=initial_weights())
+            for _ in range(3):
+                parameter.grad = parameter.detach().cos()
+                optimizer.step(lambda: torch.tensor(0.5))
+        finally:
+            torch.set_default_dtype(before)
+        moved.append(parameter.detach())
+    assert torch.equal(*moved)
+    with torch.device("meta"):
+        optimizer.step()
+    assert torch.isfinite(parameter).all()
+
+
+def test_sharded_parameters_are_refused() -> None:
+    parameter = nn.Parameter(torch.ones(3))
+    parameter.device_mesh = "cpu"
+    parameter.grad = torch.ones(3)
+    with pytest.raises(RuntimeError, match="sharded"):
+        LearnedOptimizer([parameter], 20).step()
 
 
 def test_the_guard_is_silent_on_noisy_and_negative_losses() -> None:

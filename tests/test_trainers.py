@@ -109,7 +109,8 @@ def test_lightning_resumes_from_a_checkpoint(tmp_path: Path) -> None:
         assert torch.equal(one, two)
 
 
-def test_hugging_faces_trainer(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by_class", [True, False])
+def test_hugging_faces_trainer(by_class: bool, tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers", reason="pip install transformers")
     pytest.importorskip("accelerate", reason="pip install accelerate")
     network = Network()
@@ -125,12 +126,13 @@ def test_hugging_faces_trainer(tmp_path: Path) -> None:
         disable_tqdm=True,
         save_steps=18,
     )
-    trainer = transformers.Trainer(
-        network,
-        arguments,
-        train_dataset=Points(),
-        optimizer_cls_and_kwargs=(LearnedOptimizer, {"num_steps": arguments.max_steps}),
+    horizon = {"num_steps": arguments.max_steps}
+    ours = (
+        {"optimizer_cls_and_kwargs": (LearnedOptimizer, horizon)}
+        if by_class
+        else {"optimizers": (LearnedOptimizer(network, **horizon), None)}
     )
+    trainer = transformers.Trainer(network, arguments, train_dataset=Points(), **ours)
     trainer.train()
     inner = trainer.optimizer
     optimizer = getattr(inner, "optimizer", inner)

@@ -191,7 +191,7 @@ def _figure(rows: list[Row]) -> go.Figure:
 def _flat(tensor: Tensor) -> Tensor:
     """In single precision at least; complex numbers as pairs."""
     tensor = tensor.detach()
-    real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    real = torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
     return real.to(torch.promote_types(real.dtype, torch.float32)).flatten()
 
 

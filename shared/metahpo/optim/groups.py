@@ -6,8 +6,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-# In the names of parameters that are neither a module's weight nor its bias.
-TABLES = ("embed", "position", "pos_", "token")
+# Words in the names of parameters that are neither a module's weight nor its bias, and last words.
+TABLES = {"embed", "embedding", "embeddings", "pos", "position", "positions", "positional"}
+TOKENS = {"token", "tokens"}
 
 
 def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
@@ -33,11 +34,15 @@ def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
     groups: dict[bool, list[tuple[str, Tensor]]] = {False: [], True: []}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
-            own_name = name.rpartition(".")[2]
-            is_table = any(part in own_name for part in TABLES)
-            groups[id(parameter) in tables or is_table].append((name, parameter))
+            embedding = id(parameter) in tables or _names_a_table(name.rpartition(".")[2])
+            groups[embedding].append((name, parameter))
     if not any(groups.values()):
         raise ValueError(f"{type(module).__name__} has no parameters that require a gradient")
     return [
         {"params": named, "embedding": embedding} for embedding, named in groups.items() if named
     ]
+
+
+def _names_a_table(name: str) -> bool:
+    words = name.lower().split("_")
+    return bool(TABLES & set(words)) or words[-1] in TOKENS

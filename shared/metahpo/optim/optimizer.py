@@ -25,7 +25,7 @@ from metahpo.optim.rule import (
     layer_scale,
     rows_and_columns,
 )
-from metahpo.optim.schedule import LossStatistics, shape, step_sizes
+from metahpo.optim.schedule import LARGEST_LOSS, LossStatistics, shape, step_sizes
 from metahpo.optim.weights import check_weights, shipped_weights
 
 # After the hand-over: AdamW's defaults, and the steps that going over to it takes.
@@ -48,8 +48,8 @@ class LearnedOptimizer(Optimizer):
 
     Each parameter moves by ``lr`` x (relative step size at this share of ``num_steps``) x (size
     of its layer) x (direction); see ``metahpo.optim.rule`` and ``metahpo.optim.schedule``. The
-    optimizer keeps three numbers of (at least) single precision for each parameter. Means over
-    tensors are local: under sharding (FSDP) each shard is a tensor of its own.
+    optimizer keeps three numbers of (at least) single precision for each parameter. Parameters
+    must be whole: matrices that are sharded cannot be made orthogonal.
 
     A parameter group counts its own steps and may have its own ``num_steps``, ``weight_decay``
     and ``lr``; ``lr``, 1 at first, scales the step for learning rate schedulers. A group with
@@ -66,7 +66,8 @@ class LearnedOptimizer(Optimizer):
             at the peak of a training of 1,000 steps), is taken off each parameter at each step.
         guard: Whether to hand over to AdamW when the loss (if ``step`` is given a closure) or
             the norms of gradients or parameters diverge; also, a step with gradients that are
-            not finite is then left out. It costs a synchronisation with the device at each step.
+            not finite is then left out. Guarded groups stand and fall together. It costs a
+            synchronisation with the device at each step.
         foreach: Whether equal tensors are updated together; None for yes.
         weights: Others than those that come with the package, as
             ``metahpo.optim.weights.load_weights`` reads them.
@@ -155,7 +156,7 @@ class LearnedOptimizer(Optimizer):
                     self.state[parameter][name] = value.detach().clone().to(device)
                 elif name == "step":
                     # As PyTorch's own optimizers take it.
-                    self.state[parameter][name] = torch.tensor(float(value))
+                    self.state[parameter][name] = _number(value)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
@@ -169,54 +170,61 @@ class LearnedOptimizer(Optimizer):
             The loss, or None without a closure.
 
         Raises:
-            RuntimeError: A gradient is sparse.
+            RuntimeError: A gradient is sparse, or a parameter sharded.
         """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        known = None if loss is None else float(loss)
-        for group in self.param_groups:
-            self._step_group(group, known)
+        self._step_groups(None if loss is None else _bounded(float(loss)))
         return loss
 
     @_eager
-    def _step_group(self, group: dict[str, Any], loss: float | None) -> None:
-        parameters = [p for p in group["params"] if p.grad is not None]
-        for parameter in parameters:
-            if parameter.grad.is_sparse:
-                raise RuntimeError(
-                    "LearnedOptimizer does not support sparse gradients; use "
-                    "Embedding(sparse=False), or another optimizer for these parameters"
-                )
-        if not parameters or not self._guarded(group, parameters, loss):
-            return
-        sizes, adamw = self._sizes(group, loss)
-        group["step"] += 1
-        for members in self._together(group, parameters):
-            self._update(group, members, sizes, adamw)
+    def _step_groups(self, loss: float | None) -> None:
+        ready = [
+            (group, parameters)
+            for group in self.param_groups
+            if (parameters := [p for p in group["params"] if p.grad is not None])
+        ]
+        for _, parameters in ready:
+            _check_parameters(parameters)
+        sound = self._watched([pair for pair in ready if pair[0]["guard"]], loss)
+        for group, parameters in ready:
+            if group["guard"] and not sound:
+                continue
+            sizes, adamw = self._sizes(group, loss)
+            group["step"] += 1
+            for members in self._together(group, parameters):
+                self._update(group, members, sizes, adamw)
 
     # ---- how far -------------------------------------------------------------------------------
 
-    def _guarded(
-        self, group: dict[str, Any], parameters: list[Tensor], loss: float | None
+    def _watched(
+        self, guarded: list[tuple[dict[str, Any], list[Tensor]]], loss: float | None
     ) -> bool:
-        """Watches over a group; whether the step is to be taken."""
-        if not group["guard"]:
-            return True
-        gradient = _norm([p.grad for p in parameters if p.grad is not None])
-        watch = guards.watched(guards.Watch(*group["watch"]), gradient, _norm(parameters), loss)
-        group["watch"] = tuple(watch)
-        if watch.diverged and group["handover"] is None:
-            self._hand_over(group)
-        return math.isfinite(gradient)
+        """Watches over guarded groups, which stand and fall together; whether to take the step."""
+        sound, diverged = True, False
+        for group, parameters in guarded:
+            gradient = _norm([p.grad for p in parameters if p.grad is not None])
+            watch = guards.watched(
+                guards.Watch(*group["watch"]), gradient, _norm(parameters), loss
+            )
+            group["watch"] = tuple(watch)
+            sound &= math.isfinite(gradient)
+            diverged |= watch.diverged
+        if diverged:
+            self._hand_over()
+        return sound
 
-    def _hand_over(self, group: dict[str, Any]) -> None:
-        first = all(other["handover"] is None for other in self.param_groups)
-        group["handover"] = group["step"]
+    def _hand_over(self) -> None:
+        guarded = [group for group in self.param_groups if group["guard"]]
+        first = all(group["handover"] is None for group in guarded)
+        for group in guarded:
+            if group["handover"] is None:
+                group["handover"] = group["step"]
         if first:
             warnings.warn(
-                f"Training diverged at step {group['step']}: LearnedOptimizer hands over to "
+                f"Training diverged at step {guarded[0]['step']}: LearnedOptimizer hands over to "
                 "AdamW (guard=False leaves it to itself)",
                 stacklevel=2,
             )
@@ -224,16 +232,15 @@ class LearnedOptimizer(Optimizer):
     def _sizes(self, group: dict[str, Any], loss: float | None) -> tuple[Tensor, Tensor]:
         """Relative step sizes by kind, and AdamW's step size, both with their shares in them."""
         weights = self._weights_as(torch.float32, torch.device("cpu"))
-        losses = LossStatistics(*(torch.tensor([value]) for value in group["losses"]))
+        losses = LossStatistics(*(_number(value)[None] for value in group["losses"]))
         if loss is not None and math.isfinite(loss):
-            losses = losses.with_loss(torch.tensor([loss]))
+            losses = losses.with_loss(_number(loss)[None])
             group["losses"] = tuple(part.item() for part in losses)
-        step = torch.tensor([float(group["step"])])
-        num_steps = torch.tensor([float(group["num_steps"])])
+        step, num_steps = _number(group["step"])[None], _number(group["num_steps"])[None]
         sizes = step_sizes(weights, step, num_steps, losses.features())[0]
         lr = float(group["lr"])
         if group["handover"] is None:
-            return lr * sizes, torch.zeros(())
+            return lr * sizes, _number(0.0)
         share = min(1.0, (group["step"] - group["handover"] + 1) / HANDOVER)
         decay = shape(weights, (step / num_steps).clamp(max=1))[0]
         return lr * (1 - share) * sizes, lr * share * ADAMW_STEP * decay
@@ -247,10 +254,7 @@ class LearnedOptimizer(Optimizer):
         alike: dict[Any, list[Tensor]] = defaultdict(list)
         for parameter in parameters:
             step = self._state_of(parameter)["step"].item()
-            real = _real(parameter)
-            alike[rows_and_columns(real.shape), parameter.dtype, parameter.device, step].append(
-                parameter
-            )
+            alike[_form(parameter), parameter.dtype, parameter.device, step].append(parameter)
         return alike.values()
 
     def _update(
@@ -261,8 +265,7 @@ class LearnedOptimizer(Optimizer):
         for state in states:
             state["step"] += 1
         real = [_real(parameter) for parameter in members]
-        form = rows_and_columns(real[0].shape)
-        kind = kind_of(real[0].shape, group["embedding"])
+        form, kind = _form(members[0]), kind_of(members[0].shape, group["embedding"])
         dtype = torch.promote_types(real[0].dtype, torch.float32)
         gradients = [_real(p.grad).to(dtype) for p in members if p.grad is not None]
         _accumulate(states, gradients)
@@ -297,7 +300,7 @@ class LearnedOptimizer(Optimizer):
             real = _real(parameter)
             dtype = torch.promote_types(real.dtype, torch.float32)
             # On the CPU, as torch has it: nothing then waits for the device.
-            state["step"] = torch.zeros((), dtype=torch.float32)
+            state["step"] = _number(0.0)
             for name in MOMENTS:
                 state[name] = torch.zeros_like(
                     real, dtype=dtype, memory_format=torch.preserve_format
@@ -318,8 +321,24 @@ def _accumulate(states: list[dict[str, Any]], gradients: list[Tensor]) -> None:
 
 
 def _real(tensor: Tensor) -> Tensor:
-    """Complex numbers as pairs of real ones, in the last dimension; a view."""
-    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    """Complex numbers as pairs of real ones, in the last dimension; a view of a parameter."""
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+
+
+def _form(tensor: Tensor) -> tuple[int, int]:
+    """Rows and columns; of complex numbers, with both parts of each in its row."""
+    rows, columns = rows_and_columns(tensor.shape)
+    return rows, columns * (2 if tensor.is_complex() else 1)
+
+
+def _bounded(loss: float) -> float:
+    """Squares of larger losses overflow."""
+    return max(-LARGEST_LOSS, min(LARGEST_LOSS, loss)) if math.isfinite(loss) else loss
+
+
+def _number(value: float) -> Tensor:
+    """On the CPU and of single precision, as the weights are, whatever PyTorch's defaults."""
+    return torch.tensor(float(value), dtype=torch.float32, device="cpu")
 
 
 def _norm(tensors: list[Tensor]) -> float:
@@ -332,6 +351,19 @@ def _norm(tensors: list[Tensor]) -> float:
     for norm in norms:
         alike[norm.device].append(norm)
     return math.hypot(*(torch.stack(part).norm().item() for part in alike.values()))
+
+
+def _check_parameters(parameters: list[Tensor]) -> None:
+    for parameter in parameters:
+        if parameter.grad is not None and parameter.grad.is_sparse:
+            raise RuntimeError(
+                "LearnedOptimizer does not support sparse gradients; use "
+                "Embedding(sparse=False), or another optimizer for these parameters"
+            )
+        if hasattr(parameter, "device_mesh"):
+            raise RuntimeError(
+                "LearnedOptimizer does not support sharded parameters (DTensor, fully_shard)"
+            )
 
 
 def _check_group(group: dict[str, Any]) -> None:

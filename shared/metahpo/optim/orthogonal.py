@@ -52,6 +52,7 @@ def orthogonalised(matrices: Tensor) -> Tensor:
 def _fast_bfloat16(device: str) -> bool:
     """Whether products in bfloat16 are faster than in single precision, and not emulated."""
     if device == "cpu":
-        able = torch.cpu.get_capabilities()
+        # Not in older versions of PyTorch.
+        able = getattr(torch.cpu, "get_capabilities", dict)()
         return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
     return device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -18,6 +18,8 @@ REACH = 2.0
 # The horizon to which others are compared, and the least that makes steps longer.
 USUAL_STEPS, LEAST_STEPS = 1000, 30
 FAST, SLOW = 0.9, 0.99
+# Losses count as no larger: their squares would overflow.
+LARGEST_LOSS = 1e15
 
 
 class LossStatistics(NamedTuple):
@@ -33,6 +35,7 @@ class LossStatistics(NamedTuple):
 
     def with_loss(self, loss: Tensor) -> LossStatistics:
         """With one more loss."""
+        loss = loss.clamp(-LARGEST_LOSS, LARGEST_LOSS)
         return LossStatistics(
             self.seen + 1,
             FAST * self.fast + (1 - FAST) * loss,
