@@ -8,15 +8,18 @@ import numpy as np
 import pytest
 import torch
 from optuna.distributions import FloatDistribution
+from safetensors import safe_open
 from surrogate_tasks import BRIEF, SMALL, archive, bowl
 from trainings import assert_same_tensors, interrupt
 
 from metahpo import Archive, cli
 from metahpo.archive import ArchiveError
 from metahpo.space import Space
+from metahpo.surrogate.bars import BarDistribution
 from metahpo.surrogate.neural import Architecture
 from metahpo.surrogate.pretrained import load_weights
 from metahpo.train import TrainingError
+from metahpo.train.calibration import fitted_power, sharpened
 from metahpo.train.draw import Draw
 from metahpo.train.episodes import (
     Episodes,
@@ -30,6 +33,7 @@ from metahpo.train.files import CheckpointError, read_checkpoint, write_checkpoi
 from metahpo.train.loop import CHECKPOINT, WEIGHTS
 from metahpo.train.measure import (
     TRIALS,
+    answers,
     coverage,
     held_out,
     log_densities,
@@ -183,6 +187,31 @@ def test_coverage_counts_central_intervals() -> None:
     assert coverage(places) == pytest.approx((0.4, 0.6, 0.8))
 
 
+# ---- calibration ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("power", [0.85, 1.0, 1.15])
+def test_calibration_finds_the_power_that_values_were_drawn_with(power: float) -> None:
+    """Right to 0.06, two steps of its grid; by chance wrong in less than one of a million."""
+    generator = torch.Generator().manual_seed(0)
+    logits = 2 * torch.randn(20_000, 30, generator=generator)
+    borders, tails = torch.linspace(-3, 3, 29), torch.tensor([0.5, 0.5])
+    drawn = torch.rand(len(logits), generator=generator).clamp(1e-6, 1 - 1e-6)
+    values = BarDistribution(power * logits, borders, tails).quantile(drawn)
+    found = fitted_power([[(BarDistribution(logits, borders, tails), values)]])
+    assert found == pytest.approx(power, abs=0.06)
+
+
+def test_a_sharpened_network_has_the_masses_to_that_power(tmp_path: Path) -> None:
+    families = read_families(archive(tmp_path, "tasks", [0.2, 0.4, 0.6]))
+    network = SurrogateTraining(BRIEF, families, architecture=SMALL).averaged_network()
+    studies = list(held_out(families, families))
+    ((before, _),) = answers(network, studies, 3)
+    ((after, _),) = answers(sharpened(network, 1.3), studies, 3)
+    wanted = before.masses**1.3
+    torch.testing.assert_close(after.masses, wanted / wanted.sum(-1, keepdim=True))
+
+
 # ---- training ------------------------------------------------------------------------------
 
 
@@ -324,6 +353,32 @@ def test_the_command_trains_measures_and_goes_on(tmp_path: Path) -> None:
     assert 0 <= float(row["covered_0.8"]) <= 1
     network = load_weights(tmp_path / "out" / "weights.safetensors")
     assert network.architecture == Architecture()
+
+
+def test_the_command_begins_with_given_weights_and_calibrates(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tasks, others = archive(tmp_path, "tasks", [0.2, 0.4]), archive(tmp_path, "others", [0.5])
+    command = ["train", "surrogate", "--archive", str(tasks), "--steps", "1", "--budget", "150"]
+    first, second = (tmp_path / name / WEIGHTS for name in ("first", "second"))
+    assert cli.main([*command, "--to", str(first.parent)]) == 0
+    again = [*command, "--to", str(second.parent), "--start", str(first), "--calibrate"]
+    assert cli.main(again) == 1
+    assert "--validation" in capsys.readouterr().err
+    for _ in range(2):
+        assert cli.main([*again, "--validation", str(others)]) == 0
+    with safe_open(second, "pt") as file:
+        power = float(file.metadata()["power"])
+    checkpoint, _ = read_checkpoint(second.parent / CHECKPOINT, torch.device("cpu"))
+    begun, ended = load_weights(first), load_weights(second)
+    assert torch.equal(begun.borders, ended.borders)
+    expected = power * checkpoint["average.head.weight"]
+    torch.testing.assert_close(ended.head.weight, expected, rtol=1e-3, atol=0)
+    # Other weights are another training.
+    other = [*command, "--to", str(second.parent), "--start", str(second)]
+    assert cli.main(other) == 1
+    assert cli.main([*command, "--to", str(tmp_path / "x"), "--start", "nothing"]) == 1
+    assert "nothing" in capsys.readouterr().err
 
 
 def test_the_commands_ablations_are_kept_with_the_weights(tmp_path: Path) -> None:

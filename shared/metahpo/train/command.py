@@ -13,6 +13,8 @@ from metahpo.train import TrainingError
 
 # Stands for the weights of the package: no file has this name.
 SHIPPED = ""
+# Switches of a training of the surrogate from the beginning.
+VARIANTS = ("inner_steps", "without_past", "without_descriptions")
 
 
 def add_train(commands: Any) -> None:
@@ -85,6 +87,14 @@ def _add_surrogate(targets: Any) -> None:
         metavar="WEIGHTS",
         help="fine-tune these weights, or those of the package, on the archive",
     )
+    surrogate.add_argument(
+        "--start", nargs="?", const=SHIPPED, metavar="WEIGHTS",
+        help="begin with these weights, or those of the package, in place of random ones",
+    )  # fmt: skip
+    surrogate.add_argument(
+        "--calibrate", action="store_true",
+        help="at the end, make the intervals hold what they say on the validation tasks",
+    )  # fmt: skip
     _add_share(surrogate, "episodes; 1 needs no archive; default: 0.5, fine-tuning 0.25")
     surrogate.add_argument(
         "--without",
@@ -232,7 +242,11 @@ def _train_surrogate(options: argparse.Namespace) -> str | None:
 
 def _train_anew(options: argparse.Namespace) -> None:
     from metahpo.train.surrogate import USUAL, Settings, train_surrogate
+    from metahpo.train.tuning import read_pretrained
 
+    start = None if options.start is None else read_pretrained(options.start or None)[1]
+    if start and (options.without_past or options.without_descriptions):
+        raise TrainingError("--start decides what the network reads: leave --without-... out")
     architecture = replace(
         USUAL, past=not options.without_past, descriptions=not options.without_descriptions
     )
@@ -243,6 +257,8 @@ def _train_anew(options: argparse.Namespace) -> None:
         validation=options.validation,
         device=options.device,
         architecture=architecture,
+        start=start,
+        calibrate=options.calibrate,
     )
 
 
@@ -251,8 +267,8 @@ def _fine_tune(options: argparse.Namespace) -> str:
 
     if options.archive is None:
         raise TrainingError("--from-pretrained needs an --archive to fine-tune on")
-    for name in ("validation", "inner_steps", "without_past", "without_descriptions"):
-        if getattr(options, name):
+    for name in ("validation", "start", "calibrate", *VARIANTS):
+        if getattr(options, name) not in (None, False, 0):
             flag = "--" + name.replace("_", "-")
             raise TrainingError(f"{flag} is of a training anew, not of --from-pretrained")
     outcome = tune_surrogate(

@@ -145,7 +145,7 @@ def quality(network: NeuralProcess, studies: Sequence[Episodes]) -> dict[int, Qu
     found: dict[int, Quality] = {}
     for count in TRIALS:
         densities, correlations, places = [], [], []
-        for answer, targets in _answers(network, studies, count):
+        for answer, targets in answers(network, studies, count):
             densities.append(answer.log_density(targets).flatten())
             places.append(answer.cdf(targets).flatten())
             correlations += rank_correlations(answer, targets)
@@ -166,8 +166,8 @@ def log_densities(network: NeuralProcess, studies: Sequence[Episodes]) -> Array:
     """
     columns = []
     for count in TRIALS:
-        answers = _answers(network, studies, count)
-        columns.append(torch.cat([a.log_density(targets).mean(-1) for a, targets in answers]))
+        asked = answers(network, studies, count)
+        columns.append(torch.cat([a.log_density(targets).mean(-1) for a, targets in asked]))
     return torch.stack(columns, -1).double().cpu().numpy()
 
 
@@ -187,7 +187,7 @@ def prior_density(network: NeuralProcess, seed: int = 0) -> float:
     return float(np.mean(means))
 
 
-def _answers(
+def answers(
     network: NeuralProcess, studies: Sequence[Episodes], count: int
 ) -> Iterator[tuple[BarDistribution, torch.Tensor]]:
     """Predictions from so many trials and the scores in fact, for each batch of studies."""

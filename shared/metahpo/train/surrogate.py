@@ -18,6 +18,8 @@ from torch import Tensor
 from metahpo.alignment import identity_of
 from metahpo.surrogate.neural import Architecture, NeuralProcess
 from metahpo.surrogate.pretrained import save_weights
+from metahpo.train import TrainingError
+from metahpo.train.calibration import calibrated
 from metahpo.train.episodes import (
     LARGEST_TARGET,
     Batch,
@@ -214,6 +216,8 @@ def train_surrogate(
     validation: str | Path | None = None,
     device: str = "cpu",
     architecture: Architecture = USUAL,
+    start: NeuralProcess | None = None,
+    calibrate: bool = False,
     checkpoint_seconds: float = 180.0,
 ) -> Path:
     """Meta-trains in a folder, going on where a checkpoint there left off.
@@ -225,6 +229,8 @@ def train_surrogate(
         validation: An archive of other tasks, measured on now and then.
         device: Where the network is.
         architecture: Sizes of a new network.
+        start: The network to begin with; a new one if not given.
+        calibrate: Whether the intervals are calibrated on the validation tasks at the end.
         checkpoint_seconds: Between two checkpoints.
 
     Returns:
@@ -232,7 +238,7 @@ def train_surrogate(
 
     Raises:
         TrainingError: No archive where one is needed; a task is in both archives; the device
-            cannot be used; the folder's checkpoint is of other settings.
+            cannot be used; the folder's checkpoint is of other settings; nothing to calibrate on.
         ArchiveError: There is no such archive.
     """
     trained = to_read(settings, archive)
@@ -241,10 +247,20 @@ def train_surrogate(
     others = read_families(validation) if validation is not None else []
     check_apart(_names(families), _names(others))
     studies = list(held_out(families, others, settings.validation_tasks))
-    run = SurrogateTraining(settings, families, usable_device(device), architecture)
+    if calibrate and not studies:
+        raise TrainingError("to calibrate takes --validation tasks of 30 trials or more")
+    run = SurrogateTraining(settings, families, usable_device(device), architecture, start)
     measure = partial(_measured, studies) if studies else None
     advance_to_end(run, folder / WEIGHTS, MEASURES, measure, checkpoint_seconds)
+    if calibrate:
+        _calibrate(run, studies, folder / WEIGHTS)
     return folder / WEIGHTS
+
+
+def _calibrate(run: SurrogateTraining, studies: Sequence[Episodes], path: Path) -> None:
+    network, power = calibrated(run.averaged_network(), studies)
+    told = {"step": str(run.step), "settings": str(asdict(run.settings)), "power": f"{power:.4f}"}
+    save_weights(network, path, **told)
 
 
 def _names(families: Sequence[Family]) -> list[str]:

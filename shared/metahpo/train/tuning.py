@@ -123,7 +123,7 @@ def tune_surrogate(
         OSError: The pretrained weights cannot be read.
     """
     check_shares(settings)
-    path, network = _pretrained(pretrained)
+    path, network = read_pretrained(pretrained)
     without = [name for name in settings.without.split(",") if name]
     families, others = parted(read_families(archive, without), settings.seed, str(archive))
     run = SurrogateTraining(settings, families, usable_device(device), start=network)
@@ -177,7 +177,13 @@ def _those(families: Sequence[Family], tasks: set[Record], inside: bool) -> list
     return [replace(family, tasks=kept(family)) for family in families if kept(family)]
 
 
-def _pretrained(path: str | Path | None) -> tuple[Path, NeuralProcess]:
+def read_pretrained(path: str | Path | None) -> tuple[Path, NeuralProcess]:
+    """The file of weights to begin with, those of the package if not given, and the network.
+
+    Raises:
+        TrainingError: There are none, or it is no such file.
+        OSError: It cannot be read.
+    """
     try:
         found = default_weights() if path is None else Path(path)
         return found, load_weights(found)
