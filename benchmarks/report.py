@@ -29,6 +29,7 @@ from benchmarks.compare import (
     trials_to_reach,
 )
 from benchmarks.peers import ABLATIONS
+from benchmarks.problems import SPLITS
 from benchmarks.records import read_records
 from metahpo.space import Array
 
@@ -236,7 +237,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--methods", nargs="+", help="only these labels")
     parser.add_argument("--families", nargs="+", help="only these families")
-    parser.add_argument("--split", choices=("history", "validation"), help="only this split")
+    parser.add_argument("--split", choices=SPLITS, help="only this split")
     parser.add_argument("--markdown", type=Path, help="write the tables here, too")
     parser.add_argument("--plot", type=Path, help="write the regret curves here")
     parser.add_argument("--ablations", type=Path, help="write the ablation bars here")

@@ -28,7 +28,15 @@ from benchmarks.peers import (
     method_named,
     run,
 )
-from benchmarks.problems import DATA, FAMILIES, YAHPO, DataMissingError, load_problem, split
+from benchmarks.problems import (
+    DATA,
+    FAMILIES,
+    SPLITS,
+    YAHPO,
+    DataMissingError,
+    load_problem,
+    split,
+)
 from benchmarks.records import (
     Job,
     append_records,
@@ -185,7 +193,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--ablations", action="store_true", help="MetaSampler without its parts")
     parser.add_argument("--history", nargs="+", choices=KINDS, default=["good"])
-    parser.add_argument("--split", choices=("history", "validation"), default="history")
+    parser.add_argument("--split", choices=SPLITS, default="history")
     parser.add_argument("--tasks", type=_positive, help="so many tasks a family, evenly spread")
     parser.add_argument("--seeds", type=_positive, default=3)
     parser.add_argument("--trials", type=_positive, default=50)

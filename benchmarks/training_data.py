@@ -34,7 +34,6 @@ from metahpo import Archive, Task, Trial
 from metahpo.space import Array
 
 ROUNDS, PARENTS = 5, 25
-EVERY_SIXTH = 6
 
 
 def recorded_task(problem: YahpoProblem, count: int, *, curves: bool = False) -> Task:
@@ -85,10 +84,10 @@ def _around(parents: Array, scale: float, rng: np.random.Generator) -> Array:
 def parts(family: str, data: Path, develop: bool) -> dict[str, list[str]]:
     """The family's data sets by archive."""
     known = split(family, data)
-    kept = [i % EVERY_SIXTH == EVERY_SIXTH - 1 and develop for i in range(len(known.history))]
+    apart = known.develop if develop else ()
     return {
-        "history": [task for task, out in zip(known.history, kept, strict=True) if not out],
-        "develop": [task for task, out in zip(known.history, kept, strict=True) if out],
+        "history": [task for task in known.history if task not in apart],
+        "develop": list(apart),
         "validation": list(known.validation),
     }
 

@@ -29,6 +29,7 @@ __all__ = [
     "FAMILIES",
     "LIVE",
     "SHARING",
+    "SPLITS",
     "TABLES",
     "YAHPO",
     "Bounds",
@@ -47,6 +48,8 @@ __all__ = [
 TABLES = tuple(tables.TABLES)
 LIVE = ("mlp", "lenet")
 FAMILIES = (*YAHPO, *TABLES, *LIVE)
+SPLITS = ("history", "develop", "validation")
+EVERY_SIXTH = 6
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,11 @@ class Split:
 
     history: tuple[str, ...]
     validation: tuple[str, ...]
+
+    @property
+    def develop(self) -> tuple[str, ...]:
+        """Every sixth of the history tasks: not trained on, for designs to be compared on."""
+        return self.history[EVERY_SIXTH - 1 :: EVERY_SIXTH]
 
 
 def split(family: str, data: Path = DATA) -> Split:
