@@ -1,6 +1,5 @@
 """A study's surrogate with a pretrained network in it, and its way through policy and plug-ins."""
 
-import copy
 import math
 from pathlib import Path
 
@@ -17,12 +16,10 @@ from metahpo.history import prepare
 from metahpo.modelling import (
     GAUSSIAN,
     NEURAL,
-    READS_PAST,
     is_familiar,
     knows,
     network_named,
     neural_surrogate,
-    pretrained_surrogate,
     suits,
 )
 from metahpo.plugin import SURROGATES
@@ -92,7 +89,7 @@ def test_decisions_are_sound(weights, history, count):
         assert configuration.keys() == active
         assert all(SPACE.distributions[n]._contains(SPACE.distributions[n].to_internal_repr(v))
                    for n, v in configuration.items())  # fmt: skip
-    assert (decision.trust is None) == (not history or count >= READS_PAST)
+    assert (decision.trust is None) == (not history)
     if count > 1 or not history:
         assert decision.source is Source.ACQUISITION
     # Of fewer than two trials and no past, nobody knows the unit.
@@ -115,26 +112,10 @@ def test_equal_arguments_give_equal_decisions_with_empty_caches(weights):
 @pytest.mark.usefixtures("every_learner")
 def test_every_part_can_be_switched_off(weights, switch):
     switches = Switches(**{switch: False})
-    decision = suggest(task(4), HISTORY, seed=3, surrogate=weights, switches=switches)
+    decision = suggest(task(6), HISTORY, seed=3, surrogate=weights, switches=switches)
     assert len(decision.configurations) == 1
     if switch == "trust":
         assert decision.trust == 1.0
-
-
-@pytest.mark.parametrize("known", [True, False])
-@pytest.mark.usefixtures("every_learner")
-def test_a_network_that_knows_the_learner_reads_the_past_of_young_studies_alone(weights, known):
-    """One that does not know it goes on: the past is all it has."""
-    network = copy.deepcopy(network_named(weights))
-    network.learners = network.learners if known else frozenset()
-    for count in (READS_PAST - 1, READS_PAST):
-        past = prepare(task(count), HISTORY)
-        study = study_arrays(task(count), past.space)
-        informed, reads_past = pretrained_surrogate(study, past, network, trust=False)
-        alone = neural_surrogate(study, past, network, transfer=False, trust=False)
-        assert reads_past == (count < READS_PAST or not known)
-        means = [s.predict(study.space.features(study.points[:1])) for s in (informed, alone)]
-        assert (means[0] == means[1]) != reads_past
 
 
 # ---- evidence ------------------------------------------------------------------------------

@@ -43,9 +43,6 @@ ALIKE = 0.8
 FAMILIAR = 0.33
 # Fewer names than this are no sign of a learner.
 LEAST_SHARED = 3
-# Trials from which on a network that knows the learner reads past tasks no more: they held it
-# where most of them had had their best.
-READS_PAST = 5
 # Names of surrogates; any other is a file of weights.
 GAUSSIAN, NEURAL = "gp", "neural"
 
@@ -71,28 +68,6 @@ def neural_surrogate(
     fitted = _fitted(study, X, None, nothing, informed=True)
     owner = study.space.feature_owner
     return build(X, study.values, owner, None, nothing, fitted, informed=informed)
-
-
-def pretrained_surrogate(
-    study: Study, past: Past, network: NeuralProcess, *, transfer: bool = True, trust: bool = True
-) -> tuple[Surrogate, bool]:
-    """The network's surrogate, or the past's own where the network does not know the learner.
-
-    Args:
-        study: As ``neural_surrogate`` takes it.
-        past: Likewise.
-        network: Likewise.
-        transfer: Likewise.
-        trust: Likewise.
-
-    Returns:
-        The surrogate, and whether it reads past tasks.
-    """
-    reads_past, known = transfer and bool(past.tasks), knows(network, study.space)
-    if reads_past and not known and not suits(past, network):
-        return gaussian_surrogate(study, past, trust=trust), True
-    reads_past &= not known or len(study.values) < READS_PAST
-    return neural_surrogate(study, past, network, transfer=reads_past, trust=trust), reads_past
 
 
 def gaussian_surrogate(

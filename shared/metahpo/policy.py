@@ -19,8 +19,10 @@ from metahpo.modelling import (
     NEURAL,
     gaussian_surrogate,
     is_familiar,
+    knows,
     network_named,
-    pretrained_surrogate,
+    neural_surrogate,
+    suits,
 )
 from metahpo.shrink import Box, natural_bounds, promising_box, widen
 from metahpo.similarity import sharpen
@@ -206,9 +208,9 @@ def _from_surrogate(
     named: str,
 ) -> Decision:
     """What the surrogate expects the largest improvement from."""
-    surrogate, reads_past = _surrogate(study, past, switches, named)
+    surrogate = _surrogate(study, past, switches, named)
     # Of the history, which a network may be trusted without.
-    trust = surrogate.trust if reads_past else None
+    trust = surrogate.trust if past.tasks and switches.transfer else None
     trusted = trust is not None and trust >= AUDIT_TRUST
     if switches.trust and trusted and count == 1 and _is_stuck(study):
         return _audit(study, trust, rng)
@@ -245,14 +247,15 @@ def _from_surrogate(
     )
 
 
-def _surrogate(
-    study: Study, past: Past, switches: Switches, surrogate: str
-) -> tuple[Surrogate, bool]:
-    """The surrogate, and whether it reads past tasks."""
-    options = {"transfer": switches.transfer, "trust": switches.trust}
+def _surrogate(study: Study, past: Past, switches: Switches, surrogate: str) -> Surrogate:
+    transfer, trust = switches.transfer, switches.trust
     if surrogate == GAUSSIAN:
-        return gaussian_surrogate(study, past, **options), bool(past.tasks) and switches.transfer
-    return pretrained_surrogate(study, past, network_named(surrogate), **options)
+        return gaussian_surrogate(study, past, transfer=transfer, trust=trust)
+    network = network_named(surrogate)
+    known = knows(network, study.space)
+    if past.tasks and transfer and not known and not suits(past, network):
+        return gaussian_surrogate(study, past, trust=trust)
+    return neural_surrogate(study, past, network, transfer=transfer, trust=trust)
 
 
 def _box(study: Study, past: Past, surrogate: Surrogate, switches: Switches) -> Box:
