@@ -5,6 +5,7 @@ python -m benchmarks.optimizer_cost memory --millions 10
 python -m benchmarks.optimizer_cost horizon # 10 times too long
 python -m benchmarks.optimizer_cost width # 16 times as wide
 python -m benchmarks.optimizer_cost bf16
+python -m benchmarks.optimizer_cost small # a few hundred rows: held-out losses
 """
 
 from __future__ import annotations
@@ -21,9 +22,13 @@ from torch.optim import AdamW, Optimizer
 
 from benchmarks.optimizer_tasks import mlp
 from metahpo import LearnedOptimizer
-from metahpo.train.data import DataError, keel
+from metahpo.train.data import DataError, Dataset, keel
 
 REPEATS = 5
+# KEEL's data sets of a few hundred rows that meta-training does not have.
+SMALL = ("wdbc", "ionosphere", "sonar", "pima")
+# Of the learned optimizer, where data are few.
+DECAY = 0.5
 
 
 def layers(millions: float, device: str) -> list[nn.Parameter]:
@@ -133,7 +138,39 @@ def bf16(options: argparse.Namespace) -> None:
         print(f"{dtype}: loss {_mean(losses[-max(1, options.steps // 10) :]):.5f} at the end")
 
 
+def small(options: argparse.Namespace) -> None:
+    """Data of a few hundred rows, which any network fits: what is left on held-out rows."""
+    makers: dict[str, Callable[[nn.Module], Optimizer]] = {
+        "learned": lambda network: LearnedOptimizer(network, options.steps),
+        "learned, decay": lambda network: LearnedOptimizer(network, options.steps, DECAY),
+        "adamw": lambda network: AdamW(network.parameters()),
+    }
+    for name in SMALL:
+        [data] = keel([name])
+        losses = [f"{label} {_held_out(data, make, options.steps):.3f}"
+                  for label, make in makers.items()]  # fmt: skip
+        print(f"{name}, {len(data.inputs)} rows: held-out loss {', '.join(losses)}")
+
+
+def _held_out(data: Dataset, make: Callable[[nn.Module], Optimizer], steps: int) -> float:
+    torch.manual_seed(0)
+    network = mlp(data.inputs.shape[1], 64, 64, data.classes)
+    optimizer, rows = make(network), torch.Generator().manual_seed(0)
+
+    def loss_of(count: int, validation: bool) -> Tensor:
+        inputs, targets = data.sample(rows, count, validation)
+        return nn.functional.cross_entropy(network(inputs), targets)
+
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss_of(32, False).backward()
+        optimizer.step()
+    with torch.no_grad():
+        return loss_of(2000, True).item()
+
+
 CHECKS = {
+    "small": small,
     "time": compare_time,
     "memory": compare_memory,
     "horizon": horizon,

@@ -119,7 +119,7 @@ def test_the_best_rate_and_its_neighbours_are_run_twice_as_long() -> None:
 def test_costs(capsys: pytest.CaptureFixture[str]) -> None:
     for check in ("time", "memory"):
         assert optimizer_cost.main([check, "--millions", "0.1"]) == 0
-    for check in ("horizon", "width", "bf16"):
+    for check in ("horizon", "width", "bf16", "small"):
         assert optimizer_cost.main([check, "--steps", "4"]) == 0
     told = capsys.readouterr().out
     assert "fused AdamW" in told
