@@ -17,7 +17,7 @@ from metahpo.archive import ArchiveError
 from metahpo.space import Space
 from metahpo.surrogate.bars import BarDistribution
 from metahpo.surrogate.neural import Architecture
-from metahpo.surrogate.pretrained import load_weights
+from metahpo.surrogate.pretrained import default_weights, load_weights
 from metahpo.train import TrainingError
 from metahpo.train.calibration import fitted_power, sharpened
 from metahpo.train.draw import Draw
@@ -379,6 +379,27 @@ def test_the_command_begins_with_given_weights_and_calibrates(
     assert cli.main(other) == 1
     assert cli.main([*command, "--to", str(tmp_path / "x"), "--start", "nothing"]) == 1
     assert "nothing" in capsys.readouterr().err
+
+
+def test_weights_are_calibrated_without_a_step(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tasks, others = archive(tmp_path, "tasks", [0.2, 0.4]), archive(tmp_path, "others", [0.5])
+    command = ["train", "surrogate", "--archive", str(tasks), "--to"]
+    first, second = (tmp_path / name / WEIGHTS for name in ("first", "second"))
+    assert cli.main([*command, str(first.parent), "--steps", "0"]) == 1
+    assert "step" in capsys.readouterr().err
+    assert cli.main([*command, str(first.parent), "--from-pretrained", "--steps", "0"]) == 1
+    assert "--steps" in capsys.readouterr().err
+    command += [str(second.parent), "--start", "--steps", "0", "--calibrate"]
+    assert cli.main([*command, "--validation", str(others)]) == 0
+    with safe_open(second, "pt") as file:
+        power = float(file.metadata()["power"])
+    before = load_weights(default_weights()).state_dict()
+    after = load_weights(second).state_dict()
+    for name in before:
+        expected = power * before[name] if name.startswith("head.") else before[name]
+        torch.testing.assert_close(after[name], expected, rtol=1e-3, atol=0)
 
 
 def test_the_commands_ablations_are_kept_with_the_weights(tmp_path: Path) -> None:

@@ -110,8 +110,9 @@ def _add_surrogate(targets: Any) -> None:
         ("--validate-every", 2000, "steps between two validations"),
     )
     surrogate.add_argument(
-        "--steps", type=_at_least_one, help="in all; default: 100000, fine-tuning 600"
-    )
+        "--steps", type=_not_below_zero,
+        help="in all; default: 100000, fine-tuning 600; 0, with --start, to calibrate alone",
+    )  # fmt: skip
 
 
 def _add_variants(surrogate: argparse.ArgumentParser) -> None:
@@ -267,6 +268,8 @@ def _fine_tune(options: argparse.Namespace) -> str:
 
     if options.archive is None:
         raise TrainingError("--from-pretrained needs an --archive to fine-tune on")
+    if options.steps == 0:
+        raise TrainingError("--steps 0 is of a training anew, not of --from-pretrained")
     for name in ("validation", "start", "calibrate", *VARIANTS):
         if getattr(options, name) not in (None, False, 0):
             flag = "--" + name.replace("_", "-")

@@ -238,9 +238,12 @@ def train_surrogate(
 
     Raises:
         TrainingError: No archive where one is needed; a task is in both archives; the device
-            cannot be used; the folder's checkpoint is of other settings; nothing to calibrate on.
+            cannot be used; the folder's checkpoint is of other settings; nothing to calibrate on;
+            no steps and nothing to start with.
         ArchiveError: There is no such archive.
     """
+    if settings.steps == 0 and start is None:
+        raise TrainingError("a new network takes 1 step or more")
     trained = to_read(settings, archive)
     without = [name for name in settings.without.split(",") if name]
     families = read_families(trained, without) if trained is not None else []
