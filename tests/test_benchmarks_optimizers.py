@@ -123,7 +123,7 @@ def test_costs(capsys: pytest.CaptureFixture[str]) -> None:
         assert optimizer_cost.main([check, "--steps", "4"]) == 0
     told = capsys.readouterr().out
     assert "fused AdamW" in told
-    assert "LearnedOptimizer: 12.00 bytes" in told
+    assert "LearnedOptimizer: 8.00 bytes" in told
     assert "width  512" in told
 
 

@@ -25,7 +25,9 @@ from metahpo.optim import (
     rule,
     save_weights,
 )
+from metahpo.optim.fixed import fixed_direction, fixed_shares
 from metahpo.optim.orthogonal import orthogonalised
+from metahpo.optim.weights import shipped_weights
 
 STEPS = 60
 
@@ -204,6 +206,57 @@ def test_steps_that_are_no_tensors_are_loaded() -> None:
     assert _train(models[0], optimizers[0], 3) == _train(models[1], optimizers[1], 3)
 
 
+@pytest.mark.parametrize("shape", [(6, 4), (3, 5), (7, 7), (1, 9)])
+@pytest.mark.parametrize("kind", range(rule.KINDS))
+def test_without_a_say_of_the_network_the_rule_is_its_mixture(kind: int, shape) -> None:
+    """The shortcut against the rule itself, each candidate with a share and then a few of them."""
+    generator = torch.Generator().manual_seed(0)
+    gradient, parameter, fast, slow = torch.randn(4, 2, *shape, generator=generator).double()
+    moments = rule.Moments(fast, torch.rand(gradient.shape, generator=generator).double(), slow)
+    weights = initial_weights()
+    for left_out in (0.0, 0.7):
+        mix = torch.randn(rule.KINDS, rule.CANDIDATES, generator=generator)
+        weights["rule.mix"] = mix * (torch.rand(mix.shape, generator=generator) >= left_out)
+        batched = {name: tensor.double()[None] for name, tensor in weights.items()}
+        expected = rule.direction(batched, kind, gradient, parameter, moments.corrected(7))
+        shares = fixed_shares(weights)
+        assert shares is not None
+        found = fixed_direction(shares[kind], kind, gradient, moments)
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+def _hardly_speaking() -> dict[str, Tensor]:
+    """The shipped weights, with a network that is asked and all but silent."""
+    return {**shipped_weights(), "rule.last.bias": torch.full((9,), 1e-12)}
+
+
+def test_the_optimizer_is_the_same_where_the_network_need_not_be_asked() -> None:
+    trained = []
+    for weights in (None, _hardly_speaking()):
+        model = _network(torch.float64)
+        _train(model, LearnedOptimizer(model.parameters(), STEPS, weights=weights), 20)
+        trained.append(_values(model))
+    for one, two in zip(*trained, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-8)
+
+
+def test_moments_that_the_weights_do_not_take_are_not_kept() -> None:
+    model = _network()
+    both = [
+        LearnedOptimizer(model.parameters(), STEPS, weights=w) for w in (None, _hardly_speaking())
+    ]
+    for optimizer in both:
+        _train(model, optimizer, 2)
+    few, all_of_them = (optimizer.state_dict() for optimizer in both)
+    assert few["state"][0].keys() == {"step", "momentum", "second_moment"}
+    assert all_of_them["state"][0].keys() == few["state"][0].keys() | {"slow_momentum"}
+    with pytest.raises(ValueError, match="fewer moments"):
+        both[1].load_state_dict(few)
+    both[0].load_state_dict(all_of_them)
+    assert both[0].state_dict()["state"][0].keys() == few["state"][0].keys()
+    assert "slow_momentum" in all_of_them["state"][0]
+
+
 def test_parameters_of_mixed_types_in_one_group() -> None:
     """Each as if it were alone."""
     types = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
@@ -313,7 +366,7 @@ def test_tables_of_embeddings_are_no_matrices() -> None:
         group = {"params": [parameter], "embedding": embedding}
         LearnedOptimizer([group], STEPS, weights=initial_weights()).step()
         moves[name] = parameter.detach().view(6, 4)
-    assert torch.equal(moves["table"], moves["vector"])
+    torch.testing.assert_close(moves["table"], moves["vector"], rtol=1e-6, atol=0)
     assert not torch.allclose(moves["matrix"] / moves["table"], torch.ones(()), rtol=0.5)
     spread = torch.linalg.svdvals(moves["matrix"])
     assert spread.min() > 0.5 * spread.max()

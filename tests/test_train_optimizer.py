@@ -331,7 +331,7 @@ def test_rows_taken_one_after_another_are_mixed_alike(
         for name, tensor in initial_weights().items()
     }
     gradient, parameter, *parts = torch.randn(5, 3, 7, 4, generator=generator)
-    moments = rule.Moments(*parts[:2], parts[2].square())
+    moments = rule.Moments(parts[0], parts[2].square(), parts[1])
     whole = rule.direction(weights, rule.VECTOR, gradient, parameter, moments)
     monkeypatch.setitem(rule.CHUNK, "cpu", at_once)
     by_rows = rule.direction(weights, rule.VECTOR, gradient, parameter, moments)

@@ -15,11 +15,11 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
 from metahpo.optim import guard as guards
+from metahpo.optim.fixed import fixed_direction, fixed_shares, takes_slow_momentum
 from metahpo.optim.groups import parameter_groups
 from metahpo.optim.rule import (
     Moments,
     accumulate_,
-    bias_corrections,
     direction,
     kind_of,
     layer_scale,
@@ -32,7 +32,10 @@ from metahpo.optim.weights import check_weights, shipped_weights
 ADAMW_STEP, ADAMW_EPSILON = 1e-3, 1e-8
 HANDOVER = 50
 # In the order of ``Moments``.
-MOMENTS = ("momentum", "slow_momentum", "second_moment")
+MOMENTS = ("momentum", "second_moment", "slow_momentum")
+# Elements of equal tensors that a processor updates together: of larger ones, to copy them into
+# one takes longer than to update one after the other.
+TOGETHER = 1 << 18
 
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -48,8 +51,9 @@ class LearnedOptimizer(Optimizer):
 
     Each parameter moves by ``lr`` x (relative step size at this share of ``num_steps``) x (size
     of its layer) x (direction); see ``metahpo.optim.rule`` and ``metahpo.optim.schedule``. The
-    optimizer keeps three numbers of (at least) single precision for each parameter. Parameters
-    must be whole: matrices that are sharded cannot be made orthogonal.
+    optimizer keeps two numbers of (at least) single precision for each parameter, and three with
+    weights that take the slow momentum. Parameters must be whole: matrices that are sharded
+    cannot be made orthogonal.
 
     A parameter group counts its own steps and may have its own ``num_steps``, ``weight_decay``
     and ``lr``; ``lr``, 1 at first, scales the step for learning rate schedulers. A group with
@@ -92,7 +96,7 @@ class LearnedOptimizer(Optimizer):
             check_weights(dict(weights))
         chosen = shipped_weights() if weights is None else weights
         self._weights = {name: tensor.detach().clone() for name, tensor in chosen.items()}
-        self._cast: dict[tuple[torch.dtype, torch.device], dict[str, Tensor]] = {}
+        self._prepare()
         defaults = {
             "lr": 1.0,
             "num_steps": num_steps,
@@ -107,6 +111,13 @@ class LearnedOptimizer(Optimizer):
         }
         given = parameter_groups(params) if isinstance(params, nn.Module) else params
         super().__init__(given, defaults)
+
+    def _prepare(self) -> None:
+        """What follows from the weights."""
+        self._cast: dict[tuple[torch.dtype, torch.device], dict[str, Tensor]] = {}
+        self._shares = fixed_shares(self._weights)
+        slow = self._shares is None or takes_slow_momentum(self._shares)
+        self._moments = MOMENTS if slow else MOMENTS[:2]
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds a group, which begins at its own step 0."""
@@ -124,16 +135,21 @@ class LearnedOptimizer(Optimizer):
         super().__setstate__(state)
         for group in self.param_groups:
             group.setdefault("embedding", False)
-        # What is cast can be cast again; it would double what is pickled.
-        self._cast = {}
+        self._prepare()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads a state; copies it, in its own precision.
 
         ``torch`` casts an optimizer's state to the parameters' type and may share memory with
         the dictionary; here bfloat16 parameters keep their state in single precision, and the
-        dictionary is never altered.
+        dictionary is never altered. Moments that these weights do not take are left out.
+
+        Raises:
+            ValueError: A moment is missing that these weights take; or as ``torch`` has it.
         """
+        for state in state_dict["state"].values():
+            if "momentum" in state and not state.keys() >= set(self._moments):
+                raise ValueError("the state is of weights that take fewer moments than these do")
         given: dict[str, Any] = {}
         # Hooks run in the order in which they came, so that these see what all others made.
         before = self.register_load_state_dict_pre_hook(lambda _, state: given.update(state))
@@ -151,7 +167,9 @@ class LearnedOptimizer(Optimizer):
         parameters = [p for group in self.param_groups for p in group["params"]]
         for number, parameter in zip(numbers, parameters, strict=True):
             for name, value in given["state"].get(number, {}).items():
-                if isinstance(value, Tensor):
+                if name in MOMENTS and name not in self._moments:
+                    del self.state[parameter][name]
+                elif isinstance(value, Tensor):
                     device = value.device if name == "step" else parameter.device
                     self.state[parameter][name] = value.detach().clone().to(device)
                 elif name == "step":
@@ -229,7 +247,7 @@ class LearnedOptimizer(Optimizer):
                 stacklevel=2,
             )
 
-    def _sizes(self, group: dict[str, Any], loss: float | None) -> tuple[Tensor, Tensor]:
+    def _sizes(self, group: dict[str, Any], loss: float | None) -> tuple[list[float], float]:
         """Relative step sizes by kind, and AdamW's step size, both with their shares in them."""
         weights = self._weights_as(torch.float32, torch.device("cpu"))
         losses = LossStatistics(*(_number(value)[None] for value in group["losses"]))
@@ -237,13 +255,13 @@ class LearnedOptimizer(Optimizer):
             losses = losses.with_loss(_number(loss)[None])
             group["losses"] = tuple(part.item() for part in losses)
         step, num_steps = _number(group["step"])[None], _number(group["num_steps"])[None]
-        sizes = step_sizes(weights, step, num_steps, losses.features())[0]
+        sizes = step_sizes(weights, step, num_steps, losses.features())[0].tolist()
         lr = float(group["lr"])
         if group["handover"] is None:
-            return lr * sizes, _number(0.0)
+            return [lr * size for size in sizes], 0.0
         share = min(1.0, (group["step"] - group["handover"] + 1) / HANDOVER)
-        decay = shape(weights, (step / num_steps).clamp(max=1))[0]
-        return lr * (1 - share) * sizes, lr * share * ADAMW_STEP * decay
+        decay = shape(weights, (step / num_steps).clamp(max=1)).item()
+        return [lr * (1 - share) * size for size in sizes], lr * share * ADAMW_STEP * decay
 
     # ---- where to ------------------------------------------------------------------------------
 
@@ -255,44 +273,49 @@ class LearnedOptimizer(Optimizer):
         for parameter in parameters:
             step = self._state_of(parameter)["step"].item()
             alike[_form(parameter), parameter.dtype, parameter.device, step].append(parameter)
-        return alike.values()
+        return [part for members in alike.values() for part in _divided(members)]
 
     def _update(
-        self, group: dict[str, Any], members: list[Tensor], sizes: Tensor, adamw: Tensor
+        self, group: dict[str, Any], members: list[Tensor], sizes: list[float], adamw: float
     ) -> None:
         """Updates parameters of one form, type, device and number of steps."""
         states = [self._state_of(parameter) for parameter in members]
         for state in states:
             state["step"] += 1
-        real = [_real(parameter) for parameter in members]
         form, kind = _form(members[0]), kind_of(members[0].shape, group["embedding"])
-        dtype = torch.promote_types(real[0].dtype, torch.float32)
+        parameters = [_real(parameter) for parameter in members]
+        dtype = torch.promote_types(parameters[0].dtype, torch.float32)
         gradients = [_real(p.grad).to(dtype) for p in members if p.grad is not None]
-        _accumulate(states, gradients)
-
-        def batch(tensors: list[Tensor]) -> Tensor:
-            shaped = [tensor.reshape(form) for tensor in tensors]
-            # One alone need not be copied: nothing below writes into it.
-            return torch.stack(shaped) if len(shaped) > 1 else shaped[0][None]
-
-        device = real[0].device
-        parameter = batch(real).to(dtype)
-        corrections = torch.tensor(
-            bias_corrections(int(states[0]["step"].item())), dtype=dtype, device=device
-        )
-        moments = Moments(*(batch([s[name] for s in states]) for name in MOMENTS))
-        moments = moments.corrected(corrections)
-        weights = self._weights_as(dtype, device)
-        size, adamw = sizes[kind].to(device, dtype), adamw.to(device, dtype)
-        way = direction(weights, kind, batch(gradients), parameter, moments)
-        update = size * layer_scale(kind, form) * way
+        moments = self._accumulated(states, gradients)
+        gradient, parameter = _batch(gradients, form), _batch(parameters, form).to(dtype)
+        running = Moments(*(_batch(list(parts), form) for parts in zip(*moments, strict=True)))
+        step = int(states[0]["step"].item())
+        update = self._direction(kind, gradient, parameter, running, step)
+        update *= sizes[kind] * layer_scale(kind, form)
         if group["handover"] is not None:
-            update += adamw * moments.fast / (moments.second.sqrt() + ADAMW_EPSILON)
+            unbiased = running.corrected(step)
+            update += adamw * unbiased.fast / (unbiased.second.sqrt() + ADAMW_EPSILON)
         if group["weight_decay"]:
-            update += (size + adamw) * group["weight_decay"] * parameter
-        updated = (parameter - update).to(real[0].dtype)
-        for tensor, value in zip(real, updated, strict=True):
-            tensor.copy_(value.view_as(tensor))
+            update.add_(parameter, alpha=(sizes[kind] + adamw) * group["weight_decay"])
+        for tensor, change in zip(parameters, update, strict=True):
+            tensor.sub_(change.view_as(tensor))
+
+    def _accumulated(
+        self, states: list[dict[str, Any]], gradients: list[Tensor]
+    ) -> list[list[Tensor]]:
+        """The moments of each parameter, in the order of ``Moments``, its gradient in them."""
+        moments = [[state[name] for name in self._moments] for state in states]
+        for parts, gradient in zip(moments, gradients, strict=True):
+            accumulate_(Moments(*parts), gradient)
+        return moments
+
+    def _direction(
+        self, kind: int, gradient: Tensor, parameter: Tensor, moments: Moments, step: int
+    ) -> Tensor:
+        if self._shares is not None:
+            return fixed_direction(self._shares[kind], kind, gradient, moments)
+        weights = self._weights_as(gradient.dtype, gradient.device)
+        return direction(weights, kind, gradient, parameter, moments.corrected(step))
 
     def _state_of(self, parameter: Tensor) -> dict[str, Any]:
         state = self.state[parameter]
@@ -301,7 +324,7 @@ class LearnedOptimizer(Optimizer):
             dtype = torch.promote_types(real.dtype, torch.float32)
             # On the CPU, as torch has it: nothing then waits for the device.
             state["step"] = _number(0.0)
-            for name in MOMENTS:
+            for name in self._moments:
                 state[name] = torch.zeros_like(
                     real, dtype=dtype, memory_format=torch.preserve_format
                 )
@@ -315,9 +338,18 @@ class LearnedOptimizer(Optimizer):
         return self._cast[dtype, device]
 
 
-def _accumulate(states: list[dict[str, Any]], gradients: list[Tensor]) -> None:
-    for state, gradient in zip(states, gradients, strict=True):
-        accumulate_(Moments(*(state[name] for name in MOMENTS)), gradient)
+def _divided(members: list[Tensor]) -> list[list[Tensor]]:
+    """Equal tensors in parts of at most ``TOGETHER`` elements on a processor, or of one tensor."""
+    at_once = len(members)
+    if members[0].device.type == "cpu":
+        at_once = max(1, TOGETHER // max(1, members[0].numel()))
+    return [members[first : first + at_once] for first in range(0, len(members), at_once)]
+
+
+def _batch(tensors: list[Tensor], form: tuple[int, int]) -> Tensor:
+    """``batch x rows x columns``; one alone is not copied, and must not be written into."""
+    shaped = [tensor.reshape(form) for tensor in tensors]
+    return torch.stack(shaped) if len(shaped) > 1 else shaped[0][None]
 
 
 def _real(tensor: Tensor) -> Tensor:

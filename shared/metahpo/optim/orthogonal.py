@@ -11,9 +11,9 @@ from torch import Tensor
 NEWTON_SCHULZ = 3.4445, -4.7750, 2.0315
 ITERATIONS = 5
 # It runs in bfloat16, as Muon's does, for matrices with sides at least this long.
-BFLOAT16_SIDE = 256
+BFLOAT16_SIDE = 128
 
-TINY = 1e-30
+TINY = 1e-15
 
 
 def orthogonalised(matrices: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ def orthogonalised(matrices: Tensor) -> Tensor:
         squares = matrices.reshape(-1, columns, columns)
         return orthogonalised(squares).view(matrices.shape)
     wide = matrices.mT if rows > columns else matrices
-    now = wide / (wide.square().sum((-2, -1), keepdim=True) + TINY).sqrt()
+    now = wide / (torch.linalg.vector_norm(wide, dim=(-2, -1), keepdim=True) + TINY)
     large = min(rows, columns) >= BFLOAT16_SIDE and now.dtype == torch.float32
     if large and _fast_bfloat16(now.device.type):
         now = now.bfloat16()
@@ -44,8 +44,8 @@ def orthogonalised(matrices: Tensor) -> Tensor:
         gram = now @ now.mT
         polynomial = torch.baddbmm(gram, gram, gram, beta=second, alpha=third)
         now = torch.baddbmm(now, polynomial, now, beta=first)
-    now = now.to(matrices.dtype)
-    return (now.mT if rows > columns else now) * max(rows, columns) ** 0.5
+    now = now.to(matrices.dtype) * max(rows, columns) ** 0.5
+    return now.mT if rows > columns else now
 
 
 @cache

@@ -54,20 +54,21 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Moments(NamedTuple):
-    """Running means of the gradient and of its square, each ``batch x rows x columns``."""
+    """Running means of the gradient and of its square, each ``batch x rows x columns``.
+
+    The slow one is None where nothing takes it (``metahpo.optim.fixed``).
+    """
 
     fast: Tensor
-    slow: Tensor
     second: Tensor
+    slow: Tensor | None = None
 
-    def corrected(self, corrections: Tensor) -> Moments:
-        """Without the bias of having started at zero.
-
-        Args:
-            corrections: As ``bias_corrections`` gives them.
-        """
-        fast, slow, second = corrections.unbind(-1)
-        return Moments(self.fast / fast, self.slow / slow, self.second / second)
+    def corrected(self, step: int) -> Moments:
+        """Without the bias of having started at zero, ``step`` steps ago."""
+        fast, second, slow = (1 - decay**step for decay in (FAST, SECOND, SLOW))
+        return Moments(
+            self.fast / fast, self.second / second, None if self.slow is None else self.slow / slow
+        )
 
 
 def kind_of(shape: torch.Size, embedding: bool = False) -> int:
@@ -90,15 +91,11 @@ def rows_and_columns(shape: torch.Size) -> tuple[int, int]:
     return shape[0], prod(shape[1:])
 
 
-def bias_corrections(step: int) -> tuple[float, float, float]:
-    """What the moments are divided by after ``step`` steps."""
-    return 1 - FAST**step, 1 - SLOW**step, 1 - SECOND**step
-
-
 def accumulate_(moments: Moments, gradient: Tensor) -> None:
     """Takes a gradient into the moments, in place."""
     moments.fast.lerp_(gradient, 1 - FAST)
-    moments.slow.lerp_(gradient, 1 - SLOW)
+    if moments.slow is not None:
+        moments.slow.lerp_(gradient, 1 - SLOW)
     moments.second.mul_(SECOND).addcmul_(gradient, gradient, value=1 - SECOND)
 
 
@@ -128,6 +125,11 @@ def direction(
         if compiled
         else _mixed(weights, kind, gradient, parameter, moments)
     )
+    return finished(kind, mixed)
+
+
+def finished(kind: int, mixed: Tensor) -> Tensor:
+    """The direction, of what is mixed: made orthogonal for matrices, normalised for the rest."""
     return orthogonalised(mixed) if kind == MATRIX else _normalised(mixed)
 
 
@@ -145,20 +147,39 @@ def _raw(
         moments: Likewise.
         columns: The mean of the second moment over all rows: ``batch x 1 x columns``.
     """
-    mean = columns.mean(-1, keepdim=True) + TINY
-    second = moments.second / mean
-    root = (second + RELATIVE_FLOOR).sqrt()
-    # Adafactor's second moment of rank one (Shazeer & Stern 2018); the running means of rows and
-    # columns are the means of the running mean.
-    factored = second.mean(-1, keepdim=True) * (columns / mean)
-    factored_root = (factored + RELATIVE_FLOOR).sqrt()
+    if moments.slow is None:
+        raise ValueError("these weights take the slow momentum, and there is none")
+    own_root = root(moments.second, columns)
     plain = (gradient, moments.fast, moments.slow)
+    scales = (1.0, own_root, factored_root(moments.second, columns))
     return (
-        *(part / scale for scale in (1.0, root, factored_root) for part in plain),
+        *(part / scale for scale in scales for part in plain),
         parameter,
-        (root.log() / 4).clamp(-4, 4),
+        (own_root.log() / 4).clamp(-4, 4),
         (moments.fast.square() / (moments.second + TINY)).clamp(max=4),
     )
+
+
+def root(second: Tensor, columns: Tensor | None = None) -> Tensor:
+    """The root of the second moment, whose mean is taken for 1: ``batch x rows x columns``.
+
+    Args:
+        second: All rows, or some.
+        columns: The mean over all rows, where these are not all.
+    """
+    columns = second.mean(-2, keepdim=True) if columns is None else columns
+    return (second / (columns.mean(-1, keepdim=True) + TINY) + RELATIVE_FLOOR).sqrt()
+
+
+def factored_root(second: Tensor, columns: Tensor | None = None) -> Tensor:
+    """Likewise of Adafactor's second moment of rank one (Shazeer & Stern 2018).
+
+    The running means of rows and columns are the means of the running mean.
+    """
+    columns = second.mean(-2, keepdim=True) if columns is None else columns
+    mean = columns.mean(-1, keepdim=True) + TINY
+    rows = second.mean(-1, keepdim=True) / mean
+    return (rows * (columns / mean) + RELATIVE_FLOOR).sqrt()
 
 
 def _sizes(blocks: Iterable[tuple[Tensor, ...]]) -> Tensor:
@@ -199,7 +220,8 @@ def _mixed(
         features = _all_features(gradient, parameter, moments)
         return mixed_by_products(weights, mix, features).view(gradient.shape)
     means = moments.second.mean(-2, keepdim=True)
-    split = [part.split(max(1, at_once), -2) for part in (gradient, parameter, *moments)]
+    whole = (gradient, parameter, *(part for part in moments if part is not None))
+    split = [part.split(max(1, at_once), -2) for part in whole]
     blocks = [(g, p, Moments(*m), means) for g, p, *m in zip(*split, strict=True)]
     sizes = _sizes(_raw(*block) for block in blocks)
     mixed = [mixed_by_products(weights, mix, _features(_raw(*block), sizes)) for block in blocks]

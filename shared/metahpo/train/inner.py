@@ -12,7 +12,6 @@ from metahpo.optim.rule import (
     Moments,
     Weights,
     accumulate_,
-    bias_corrections,
     direction,
     kind_of,
     layer_scale,
@@ -98,13 +97,12 @@ class Training:
             gradients = [_noisy(g, problem.gradient_noise, generator) for g in gradients]
         sizes = self._step_sizes(weights, losses)
         self.step += 1
-        corrections = torch.tensor(bias_corrections(self.step), device=losses.device)
         for place, (gradient, kind) in enumerate(zip(gradients, self.kinds, strict=True)):
             parameter, moments = _form(self.parameters[place]), self.moments[place]
             # Other strides would be compiled anew.
             gradient = _form(gradient.contiguous())
             accumulate_(moments, gradient)
-            unbiased = moments.corrected(corrections)
+            unbiased = moments.corrected(self.step)
             way = direction(weights, kind, gradient, parameter, unbiased, self.compiled)
             form = rows_and_columns(self.parameters[place].shape[1:])
             parameter.sub_(layer_scale(kind, form) * sizes[:, kind, None, None] * way)
