@@ -26,6 +26,8 @@ from metahpo.plugin import SURROGATES
 from metahpo.policy import Switches, suggest
 from metahpo.space import Condition, Space
 from metahpo.study import study_arrays
+from metahpo.surrogate import mixture
+from metahpo.surrogate.mixture import misleads
 from metahpo.surrogate.neural import Architecture, NeuralProcess
 from metahpo.surrogate.neural_model import NeuralModel, encode_past
 from metahpo.surrogate.pretrained import WeightsError, save_weights
@@ -177,6 +179,43 @@ def test_a_network_that_knows_nothing_loses_its_weight(weights):
     trust = neural_surrogate(study, past, network_named(weights)).trust
     assert trust is not None
     assert trust < 0.1
+
+
+def test_past_tasks_are_left_out_where_trials_contradict_them():
+    rng = np.random.default_rng(0)
+    alone = rng.normal(size=20)
+    assert not misleads(alone, alone)
+    assert not misleads(alone + 0.1, alone)
+    assert misleads(alone - 0.2, alone)
+    # One surprise is not enough where the rest agrees, nor is what cannot be compared.
+    surprised = alone + 0.2
+    surprised[5] -= 50.0
+    assert not misleads(surprised, alone)
+    assert not misleads(np.full(20, np.nan), alone)
+
+
+def test_a_network_without_misleading_past_is_one_that_never_saw_it(weights, monkeypatch):
+    past = prepare(task(3), HISTORY)
+    study = study_arrays(task(3), past.space)
+    network = network_named(weights)
+    X = study.space.features(study.points[:1])
+    monkeypatch.setattr(mixture, "PAST_LOG_ODDS", -1e6)
+    left_out = neural_surrogate(study, past, network)
+    never_seen = neural_surrogate(study, past, network, transfer=False)
+    assert left_out.trust == 0.0
+    assert left_out.components[0].informed
+    assert left_out.predict(X) == never_seen.predict(X)
+    monkeypatch.setattr(mixture, "PAST_LOG_ODDS", 1e6)
+    assert neural_surrogate(study, past, network).predict(X) != never_seen.predict(X)
+
+
+def test_decisions_name_no_past_tasks_that_were_left_out(weights, every_learner, monkeypatch):
+    present = task(3)
+    assert suggest(present, HISTORY, surrogate=weights).past_tasks
+    monkeypatch.setattr(mixture, "PAST_LOG_ODDS", -1e6)
+    decision = suggest(present, HISTORY, surrogate=weights)
+    assert decision.trust == 0.0
+    assert decision.past_tasks == ()
 
 
 # ---- which learners a network knows --------------------------------------------------------

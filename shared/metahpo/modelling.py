@@ -20,7 +20,7 @@ from metahpo.similarity import agreement
 from metahpo.space import Array, Space
 from metahpo.study import Study
 from metahpo.surrogate import Component, Fitted, PastModels, Surrogate, build, fit_parameters
-from metahpo.surrogate.mixture import mix
+from metahpo.surrogate.mixture import misleads, mix
 from metahpo.surrogate.neural import NeuralProcess
 from metahpo.surrogate.neural_model import EncodedPast, NeuralModel, encode_past
 from metahpo.surrogate.pretrained import default_weights, load_weights
@@ -52,6 +52,9 @@ def neural_surrogate(
 ) -> Surrogate:
     """A pretrained network, weighed against the study's own trials.
 
+    It predicts each trial from the ones before with the past tasks and without. Where it does
+    better without, the past misleads, and is left out of its context.
+
     Args:
         study: The study, which may have no trial yet.
         past: Past tasks, if there are any.
@@ -63,11 +66,16 @@ def neural_surrogate(
     informed = _neural(study, past, network, encoded)
     if not trust or not len(study.values):
         return mix(informed, None)
+    alone = informed if encoded is None else _neural(study, past, network, None)
+    misled = misleads(informed.log_densities, alone.log_densities)
     X = study.space.features(study.points)
     nothing = np.empty(0)
     fitted = _fitted(study, X, None, nothing, informed=True)
     owner = study.space.feature_owner
-    return build(X, study.values, owner, None, nothing, fitted, informed=informed)
+    surrogate = build(
+        X, study.values, owner, None, nothing, fitted, informed=alone if misled else informed
+    )
+    return replace(surrogate, trust=0.0) if misled else surrogate
 
 
 def gaussian_surrogate(

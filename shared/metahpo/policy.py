@@ -239,7 +239,7 @@ def _from_surrogate(
         configurations=tuple(study.space.decode(np.stack(chosen))),
         source=Source.ACQUISITION,
         reason="Largest expected improvement over the best trial so far.",
-        past_tasks=() if trust is None else _followed(past, surrogate),
+        past_tasks=_followed(past, surrogate) if trust else (),
         trust=trust,
         mean=mean,
         deviation=deviation,

@@ -22,6 +22,8 @@ from metahpo.surrogate.scores import Warp
 
 # Log odds for the informed model before any evidence.
 PRIOR_LOG_ODDS = 2.0
+# Likewise for past tasks in a network's context against leaving them out.
+PAST_LOG_ODDS = 1.0
 # What one trial can add to the log odds or take from them: a Gaussian density makes too much of
 # one surprise.
 MOST_PER_TRIAL = 3.0
@@ -62,7 +64,8 @@ class Surrogate:
 
     Attributes:
         components: Their weights sum to 1, less what was negligible.
-        trust: Weight of the informed model; None where there is none.
+        trust: Weight of the informed model, 0 where it is one that left misleading past tasks
+            out; None where there is none.
     """
 
     components: tuple[Component, ...]
@@ -131,12 +134,22 @@ def mix(
     return Surrogate(tuple(sorted(weighed, key=lambda c: -c.weight)), trust)
 
 
-def _advantage(informed: Array, target_only: Array) -> float:
-    """Log Bayes factor of the informed model, to which no trial adds too much.
+def misleads(with_past: Array, without_past: Array) -> bool:
+    """Whether a network predicted so much worse with past tasks that they are to be left out.
 
     Args:
-        informed: n log predictive densities.
-        target_only: n. The first trial is left out: the target-only model did not predict it.
+        with_past: n, log density of each observed value given the ones before it.
+        without_past: n, by the network that does not read the past tasks.
     """
-    differences = np.clip(informed - target_only, -MOST_PER_TRIAL, MOST_PER_TRIAL)
+    return PAST_LOG_ODDS + _advantage(with_past, without_past) < 0.0
+
+
+def _advantage(one: Array, other: Array) -> float:
+    """Log Bayes factor of one model over another, to which no trial adds too much.
+
+    Args:
+        one: n log predictive densities.
+        other: n. The first trial is left out: a target-only model did not predict it.
+    """
+    differences = np.clip(one - other, -MOST_PER_TRIAL, MOST_PER_TRIAL)
     return float(np.nansum(differences[1:]))
