@@ -18,7 +18,7 @@ from metahpo.space import Space
 from metahpo.surrogate.bars import BarDistribution
 from metahpo.surrogate.neural import Architecture
 from metahpo.surrogate.pretrained import default_weights, load_weights
-from metahpo.train import TrainingError
+from metahpo.train import TrainingError, surrogate
 from metahpo.train.calibration import fitted_power, sharpened
 from metahpo.train.draw import Draw
 from metahpo.train.episodes import (
@@ -400,6 +400,24 @@ def test_weights_are_calibrated_without_a_step(
     for name in before:
         expected = power * before[name] if name.startswith("head.") else before[name]
         torch.testing.assert_close(after[name], expected, rtol=1e-3, atol=0)
+
+
+def test_what_a_training_left_out_does_not_calibrate_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks, others = archive(tmp_path, "tasks", [0.2, 0.4]), archive(tmp_path, "others", [0.5, 0.6])
+    seen = []
+
+    def counted(network, studies):
+        seen.append(sum(len(study.values) for study in studies))
+        return network, 1.0
+
+    monkeypatch.setattr(surrogate, "calibrated", counted)
+    command = ["train", "surrogate", "--archive", str(tasks), "--validation", str(others)]
+    for name, without in (("all", ""), ("one", "others/1")):
+        command += ["--start", "--steps", "0", "--calibrate", "--without", without]
+        assert cli.main([*command, "--to", str(tmp_path / name)]) == 0
+    assert seen == [2, 1]
 
 
 def test_the_commands_ablations_are_kept_with_the_weights(tmp_path: Path) -> None:

@@ -41,10 +41,11 @@ def orthogonalised(matrices: Tensor) -> Tensor:
         now = now.bfloat16()
     first, second, third = NEWTON_SCHULZ
     for _ in range(ITERATIONS):
-        gram = now @ now.mT
+        # Not by @, which copies first.
+        gram = torch.bmm(now, now.mT)
         polynomial = torch.baddbmm(gram, gram, gram, beta=second, alpha=third)
         now = torch.baddbmm(now, polynomial, now, beta=first)
-    now = now.to(matrices.dtype) * max(rows, columns) ** 0.5
+    now = now.to(matrices.dtype).mul_(max(rows, columns) ** 0.5)
     return now.mT if rows > columns else now
 
 

@@ -255,8 +255,10 @@ def train_surrogate(
     run = SurrogateTraining(settings, families, usable_device(device), architecture, start)
     measure = partial(_measured, studies) if studies else None
     advance_to_end(run, folder / WEIGHTS, MEASURES, measure, checkpoint_seconds)
-    if calibrate:
-        _calibrate(run, studies, folder / WEIGHTS)
+    if calibrate and validation is not None:
+        # What the training left out must not tell how sharp predictions of it may be either.
+        kept = held_out(families, read_families(validation, without), settings.validation_tasks)
+        _calibrate(run, list(kept), folder / WEIGHTS)
     return folder / WEIGHTS
 
 
