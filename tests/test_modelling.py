@@ -16,6 +16,7 @@ from metahpo.history import prepare
 from metahpo.modelling import (
     GAUSSIAN,
     NEURAL,
+    gaussian_surrogate,
     is_familiar,
     knows,
     network_named,
@@ -23,7 +24,7 @@ from metahpo.modelling import (
     suits,
 )
 from metahpo.plugin import SURROGATES
-from metahpo.policy import Switches, suggest
+from metahpo.policy import LOST_TRUST, Switches, suggest
 from metahpo.space import Condition, Space
 from metahpo.study import study_arrays
 from metahpo.surrogate import mixture
@@ -227,6 +228,30 @@ def test_a_network_is_not_asked_where_the_past_knows_better():
     assert not suits(past, network_named(NEURAL))
     decision = suggest(task(5), HISTORY, seed=1, surrogate=NEURAL)
     assert decision == suggest(task(5), HISTORY, seed=1, surrogate=GAUSSIAN)
+
+
+def test_a_history_that_misleads_gaussian_processes_is_left_behind():
+    """Tasks much like each other, which the present one is the opposite of."""
+
+    def turned(name: str) -> Task:
+        trials = (Trial(t.configuration, -value(t.configuration)) for t in task(20).trials)
+        return Task(name, SPACE, tuple(trials))
+
+    history = [turned("one"), turned("two")]
+    present = task(20)
+    past = prepare(present, history)
+    study = study_arrays(present, past.space)
+    network = network_named(NEURAL)
+    assert not suits(past, network)
+    trust = gaussian_surrogate(study, past).trust
+    assert trust is not None
+    assert trust < LOST_TRUST
+    decision = suggest(present, history, seed=1)
+    assert decision.trust == 0.0
+    assert decision.past_tasks == ()
+    alone = neural_surrogate(study, past, network, transfer=False)
+    X = study.space.features(study.space.encode(decision.configurations))
+    assert (decision.mean, decision.deviation) == pytest.approx(alone.predict(X))
 
 
 def test_a_past_that_contradicts_itself_leaves_the_network_its_chance(weights):

@@ -7,7 +7,7 @@ between calls but caches of fits, under the data they were made from.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -43,6 +43,8 @@ AUDITS = 2
 AUDITED = 15
 # Below this trust history needs no more audits: it decides little.
 AUDIT_TRUST = 0.2
+# Below this trust in Gaussian processes the history is left behind.
+LOST_TRUST = 0.05
 # Below this trust the space is not shrunk.
 SHRINK_TRUST = 0.5
 # Of the range of a hyperparameter: by how much a batch's later points are moved.
@@ -253,9 +255,13 @@ def _surrogate(study: Study, past: Past, switches: Switches, surrogate: str) -> 
         return gaussian_surrogate(study, past, transfer=transfer, trust=trust)
     network = network_named(surrogate)
     known = knows(network, study.space)
-    if past.tasks and transfer and not known and not suits(past, network):
-        return gaussian_surrogate(study, past, trust=trust)
-    return neural_surrogate(study, past, network, transfer=transfer, trust=trust)
+    if not past.tasks or not transfer or known or suits(past, network):
+        return neural_surrogate(study, past, network, transfer=transfer, trust=trust)
+    followed = gaussian_surrogate(study, past, trust=trust)
+    if followed.trust is None or followed.trust >= LOST_TRUST:
+        return followed
+    # The study goes on as one that never had a history.
+    return replace(neural_surrogate(study, past, network, transfer=False), trust=0.0)
 
 
 def _box(study: Study, past: Past, surrogate: Surrogate, switches: Switches) -> Box:
