@@ -77,8 +77,8 @@ def compare_time(options: argparse.Namespace) -> None:
     taken = [[seconds(step, options.device) for step in steps] for _ in range(REPEATS)]
     ours, adamw, part = (statistics.median(column) for column in zip(*taken, strict=True))
     print(f"{count / 1e6:.1f} M parameters, {options.device}, {options.threads} threads: learned "
-          f"{ours:.3f} s, of which {part:.3f} s to make matrices orthogonal; fused AdamW "
-          f"{adamw:.4f} s, {ours / adamw:.1f} times")  # fmt: skip
+          f"{ours:.4f} s (to make its matrices orthogonal, one by one, takes {part:.4f} s), fused "
+          f"AdamW {adamw:.4f} s, {ours / adamw:.1f} times")  # fmt: skip
 
 
 def compare_memory(options: argparse.Namespace) -> None:

@@ -230,14 +230,35 @@ def _hardly_speaking() -> dict[str, Tensor]:
     return {**shipped_weights(), "rule.last.bias": torch.full((9,), 1e-12)}
 
 
-def test_the_optimizer_is_the_same_where_the_network_need_not_be_asked() -> None:
+@pytest.mark.parametrize("slow", [0.0, 0.5])
+def test_the_optimizer_is_the_same_where_the_network_need_not_be_asked(slow: float) -> None:
+    silent, speaking = shipped_weights(), _hardly_speaking()
+    mix = silent["rule.mix"].clone()
+    mix[:, 2] = slow
     trained = []
-    for weights in (None, _hardly_speaking()):
+    for weights in (silent, speaking):
         model = _network(torch.float64)
+        weights = {**weights, "rule.mix": mix}
         _train(model, LearnedOptimizer(model.parameters(), STEPS, weights=weights), 20)
         trained.append(_values(model))
     for one, two in zip(*trained, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("together", [1, 130])
+def test_many_equal_tensors_are_updated_in_parts(monkeypatch, together: int) -> None:
+    """Of 64 elements a matrix: one by one, two by two, and all three at once."""
+    trained = []
+    for at_once in (together, 1 << 18):
+        monkeypatch.setattr(metahpo.optim.optimizer, "TOGETHER", at_once)
+        torch.manual_seed(0)
+        model = nn.Sequential(
+            nn.Linear(6, 8), *(nn.Linear(8, 8) for _ in range(3)), nn.Linear(8, 1)
+        )
+        _train(model, LearnedOptimizer(model.parameters(), STEPS), 3)
+        trained.append(_values(model))
+    for one, two in zip(*trained, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-6)
 
 
 def test_moments_that_the_weights_do_not_take_are_not_kept() -> None:
@@ -255,6 +276,9 @@ def test_moments_that_the_weights_do_not_take_are_not_kept() -> None:
     both[0].load_state_dict(all_of_them)
     assert both[0].state_dict()["state"][0].keys() == few["state"][0].keys()
     assert "slow_momentum" in all_of_them["state"][0]
+    # As a pickle of before that has more than is taken.
+    both[0].__setstate__(copy.deepcopy(all_of_them))
+    assert "slow_momentum" not in both[0].state_dict()["state"][0]
 
 
 def test_parameters_of_mixed_types_in_one_group() -> None:
@@ -406,7 +430,7 @@ def test_what_is_several_squares_high_is_made_orthogonal_square_by_square() -> N
     assert (torch.linalg.svdvals(odd / 11**0.5) > 0.5).all()
 
 
-@pytest.mark.parametrize("shape", [(260, 300), (600, 256), (512, 256)])
+@pytest.mark.parametrize("shape", [(130, 150), (260, 300), (600, 256), (512, 256)])
 def test_large_matrices_become_orthogonal_too(shape: tuple[int, int]) -> None:
     """In bfloat16 where that is fast: singular values between 0.5 and 1.5, the same directions."""
     matrix = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))

@@ -230,6 +230,19 @@ def test_a_network_is_not_asked_where_the_past_knows_better():
     assert decision == suggest(task(5), HISTORY, seed=1, surrogate=GAUSSIAN)
 
 
+def test_a_past_in_another_unit_misleads_and_the_same_function_in_its_own_does_not():
+    network = network_named(NEURAL)
+    present = task(12)
+
+    def trust(factor: float) -> float | None:
+        trials = (Trial(t.configuration, factor * value(t.configuration)) for t in task(30).trials)
+        past = prepare(present, [Task("past", SPACE, tuple(trials))])
+        return neural_surrogate(study_arrays(present, past.space), past, network).trust
+
+    assert trust(1.0) != 0.0
+    assert trust(30.0) == 0.0
+
+
 def test_a_history_that_misleads_gaussian_processes_is_left_behind():
     """Tasks much like each other, which the present one is the opposite of."""
 

@@ -395,6 +395,7 @@ def test_weights_are_calibrated_without_a_step(
     assert cli.main([*command, "--validation", str(others)]) == 0
     with safe_open(second, "pt") as file:
         power = float(file.metadata()["power"])
+    assert load_weights(second).learners == load_weights(default_weights()).learners
     before = load_weights(default_weights()).state_dict()
     after = load_weights(second).state_dict()
     for name in before:
@@ -403,7 +404,7 @@ def test_weights_are_calibrated_without_a_step(
 
 
 def test_what_a_training_left_out_does_not_calibrate_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tasks, others = archive(tmp_path, "tasks", [0.2, 0.4]), archive(tmp_path, "others", [0.5, 0.6])
     seen = []
@@ -418,6 +419,9 @@ def test_what_a_training_left_out_does_not_calibrate_it(
         command += ["--start", "--steps", "0", "--calibrate", "--without", without]
         assert cli.main([*command, "--to", str(tmp_path / name)]) == 0
     assert seen == [2, 1]
+    command += ["--without", "others/", "--to", str(tmp_path / "none")]
+    assert cli.main(command) == 1
+    assert "left out" in capsys.readouterr().err
 
 
 def test_the_commands_ablations_are_kept_with_the_weights(tmp_path: Path) -> None:

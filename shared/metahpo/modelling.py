@@ -254,7 +254,8 @@ def _digests(study: Study) -> list[bytes]:
 _suited: Cache[tuple[bool, NeuralProcess]] = Cache(8)
 _networks: Cache[NeuralProcess] = Cache(4)
 _encoded: Cache[tuple[EncodedPast | None, NeuralProcess]] = Cache(4)
-# The model of all but the last trials serves once more, for the density of the next one.
-_models: Cache[NeuralModel] = Cache(8)
+# The model of all but the last trials serves once more, for the density of the next one; with the
+# past and without.
+_models: Cache[NeuralModel] = Cache(16)
 # Each trial's log density given the ones before it.
 _densities: Cache[tuple[float, NeuralProcess]] = Cache(1024)

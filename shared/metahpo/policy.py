@@ -260,7 +260,7 @@ def _surrogate(study: Study, past: Past, switches: Switches, surrogate: str) -> 
     followed = gaussian_surrogate(study, past, trust=trust)
     if followed.trust is None or followed.trust >= LOST_TRUST:
         return followed
-    # The study goes on as one that never had a history.
+    # Its surrogate is that of a study that never had a history.
     return replace(neural_surrogate(study, past, network, transfer=False), trust=0.0)
 
 

@@ -1,7 +1,8 @@
 """The rule where its network has no say: candidates in fixed shares, and no work for the others.
 
-The same function as ``metahpo.optim.rule.direction`` with such weights, at a fraction of its time
-and memory. Corrections of the moments' bias cancel here, for all that is mixed is normalised.
+The same function as ``metahpo.optim.rule.direction`` with such weights (and gradients that are not
+below 1e-13), at a fraction of its time and memory. Corrections of the moments' bias cancel here,
+for all that is mixed is normalised.
 """
 
 from __future__ import annotations

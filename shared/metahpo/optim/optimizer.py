@@ -136,6 +136,9 @@ class LearnedOptimizer(Optimizer):
         for group in self.param_groups:
             group.setdefault("embedding", False)
         self._prepare()
+        for state in self.state.values():
+            for name in set(MOMENTS) - set(self._moments):
+                state.pop(name, None)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads a state; copies it, in its own precision.
@@ -147,12 +150,16 @@ class LearnedOptimizer(Optimizer):
         Raises:
             ValueError: A moment is missing that these weights take; or as ``torch`` has it.
         """
-        for state in state_dict["state"].values():
-            if "momentum" in state and not state.keys() >= set(self._moments):
-                raise ValueError("the state is of weights that take fewer moments than these do")
         given: dict[str, Any] = {}
+
+        def take(_: Optimizer, state_dict: dict[str, Any]) -> None:
+            for state in state_dict["state"].values():
+                if "momentum" in state and not state.keys() >= set(self._moments):
+                    raise ValueError("the state is of weights that take fewer moments than these")
+            given.update(state_dict)
+
         # Hooks run in the order in which they came, so that these see what all others made.
-        before = self.register_load_state_dict_pre_hook(lambda _, state: given.update(state))
+        before = self.register_load_state_dict_pre_hook(take)
         after = self.register_load_state_dict_post_hook(
             lambda _: self._restore_precision(given), prepend=True
         )
@@ -167,9 +174,9 @@ class LearnedOptimizer(Optimizer):
         parameters = [p for group in self.param_groups for p in group["params"]]
         for number, parameter in zip(numbers, parameters, strict=True):
             for name, value in given["state"].get(number, {}).items():
-                if name in MOMENTS and name not in self._moments:
-                    del self.state[parameter][name]
-                elif isinstance(value, Tensor):
+                if name not in self.state[parameter]:
+                    continue
+                if isinstance(value, Tensor):
                     device = value.device if name == "step" else parameter.device
                     self.state[parameter][name] = value.detach().clone().to(device)
                 elif name == "step":

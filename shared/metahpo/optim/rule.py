@@ -147,10 +147,8 @@ def _raw(
         moments: Likewise.
         columns: The mean of the second moment over all rows: ``batch x 1 x columns``.
     """
-    if moments.slow is None:
-        raise ValueError("these weights take the slow momentum, and there is none")
     own_root = root(moments.second, columns)
-    plain = (gradient, moments.fast, moments.slow)
+    plain = (gradient, moments.fast, _slow(moments))
     scales = (1.0, own_root, factored_root(moments.second, columns))
     return (
         *(part / scale for scale in scales for part in plain),
@@ -158,6 +156,12 @@ def _raw(
         (own_root.log() / 4).clamp(-4, 4),
         (moments.fast.square() / (moments.second + TINY)).clamp(max=4),
     )
+
+
+def _slow(moments: Moments) -> Tensor:
+    if moments.slow is None:
+        raise ValueError("these weights take the slow momentum, and there is none")
+    return moments.slow
 
 
 def root(second: Tensor, columns: Tensor | None = None) -> Tensor:
@@ -220,7 +224,7 @@ def _mixed(
         features = _all_features(gradient, parameter, moments)
         return mixed_by_products(weights, mix, features).view(gradient.shape)
     means = moments.second.mean(-2, keepdim=True)
-    whole = (gradient, parameter, *(part for part in moments if part is not None))
+    whole = (gradient, parameter, moments.fast, moments.second, _slow(moments))
     split = [part.split(max(1, at_once), -2) for part in whole]
     blocks = [(g, p, Moments(*m), means) for g, p, *m in zip(*split, strict=True)]
     sizes = _sizes(_raw(*block) for block in blocks)

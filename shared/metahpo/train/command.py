@@ -111,7 +111,8 @@ def _add_surrogate(targets: Any) -> None:
     )
     surrogate.add_argument(
         "--steps", type=_not_below_zero,
-        help="in all; default: 100000, fine-tuning 600; 0, with --start, to calibrate alone",
+        help="in all; default: 100000, fine-tuning 600; 0, with --start, to calibrate alone "
+        "(on --validation, whose past --archive is)",
     )  # fmt: skip
 
 

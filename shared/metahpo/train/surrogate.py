@@ -108,7 +108,8 @@ class SurrogateTraining(Training[Settings, NeuralProcess]):
         self.architecture = start.architecture if start else architecture
         self.pretrained = fingerprint(start) if start else ""
         network = copy.deepcopy(start) if start else self._new()
-        network.learners |= {frozenset(map(identity_of, family.space)) for family in families}
+        if settings.steps:
+            network.learners |= {frozenset(map(identity_of, f.space)) for f in families}
         super().__init__(settings, network, device, settings.inner_steps)
 
     def _new(self) -> NeuralProcess:
@@ -250,21 +251,30 @@ def train_surrogate(
     others = read_families(validation) if validation is not None else []
     check_apart(_names(families), _names(others))
     studies = list(held_out(families, others, settings.validation_tasks))
-    if calibrate and not studies:
-        raise TrainingError("to calibrate takes --validation tasks of 30 trials or more")
+    # What the training leaves out must not tell how sharp predictions of it may be either.
+    left_out = tuple(without)
+    kept = [
+        replace(family, tasks=tuple(t for t in family.tasks if not t.name.startswith(left_out)))
+        for family in others
+    ]
+    calibration = list(held_out(families, kept, settings.validation_tasks)) if calibrate else []
+    if calibrate and not calibration:
+        raise TrainingError(
+            "to calibrate takes --validation tasks of 30 trials or more, none of them left out"
+        )
     run = SurrogateTraining(settings, families, usable_device(device), architecture, start)
     measure = partial(_measured, studies) if studies else None
     advance_to_end(run, folder / WEIGHTS, MEASURES, measure, checkpoint_seconds)
-    if calibrate and validation is not None:
-        # What the training left out must not tell how sharp predictions of it may be either.
-        kept = held_out(families, read_families(validation, without), settings.validation_tasks)
-        _calibrate(run, list(kept), folder / WEIGHTS)
+    if calibrate:
+        _calibrate(run, calibration, folder / WEIGHTS)
     return folder / WEIGHTS
 
 
 def _calibrate(run: SurrogateTraining, studies: Sequence[Episodes], path: Path) -> None:
     network, power = calibrated(run.averaged_network(), studies)
     told = {"step": str(run.step), "settings": str(asdict(run.settings)), "power": f"{power:.4f}"}
+    if run.pretrained:
+        told["start"] = run.pretrained
     save_weights(network, path, **told)
 
 
