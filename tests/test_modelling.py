@@ -230,7 +230,7 @@ def test_a_network_is_not_asked_where_the_past_knows_better():
     assert decision == suggest(task(5), HISTORY, seed=1, surrogate=GAUSSIAN)
 
 
-def test_a_past_in_another_unit_misleads_and_the_same_function_in_its_own_does_not():
+def test_a_past_in_another_unit_misleads_and_the_same_function_in_its_own_does_not(monkeypatch):
     network = network_named(NEURAL)
     present = task(12)
 
@@ -241,6 +241,9 @@ def test_a_past_in_another_unit_misleads_and_the_same_function_in_its_own_does_n
 
     assert trust(1.0) != 0.0
     assert trust(30.0) == 0.0
+    # The first trials decide.
+    monkeypatch.setattr(modelling, "PAST_EVIDENCE", 2)
+    assert trust(30.0) != 0.0
 
 
 def test_a_history_that_misleads_gaussian_processes_is_left_behind():

@@ -31,6 +31,9 @@ REFIT_ALWAYS_UNTIL = 10
 # The last trials whose densities are evidence for or against the network: each costs a prediction
 # once.
 EVIDENCE = 100
+# The first trials whose densities are evidence for or against the past: later on it hardly matters
+# to the network.
+PAST_EVIDENCE = 50
 # Past tasks that a network is checked on, and the share of pairs by which it may be behind.
 CHECKED = 6
 TOLERANCE = 0.03
@@ -66,16 +69,24 @@ def neural_surrogate(
     informed = _neural(study, past, network, encoded)
     if not trust or not len(study.values):
         return mix(informed, None)
-    alone = informed if encoded is None else _neural(study, past, network, None)
-    misled = misleads(informed.log_densities, alone.log_densities)
+    misled = encoded is not None and _is_misled(study, past, network, encoded)
+    if misled:
+        informed = _neural(study, past, network, None)
     X = study.space.features(study.points)
     nothing = np.empty(0)
     fitted = _fitted(study, X, None, nothing, informed=True)
     owner = study.space.feature_owner
-    surrogate = build(
-        X, study.values, owner, None, nothing, fitted, informed=alone if misled else informed
-    )
+    surrogate = build(X, study.values, owner, None, nothing, fitted, informed=informed)
     return replace(surrogate, trust=0.0) if misled else surrogate
+
+
+def _is_misled(study: Study, past: Past, network: NeuralProcess, encoded: EncodedPast) -> bool:
+    """Whether the network does better without the past tasks."""
+    early = range(min(len(study.values), PAST_EVIDENCE))
+    with_past, without = (
+        _log_densities(study, past, network, read, early) for read in (encoded, None)
+    )
+    return misleads(with_past, without)
 
 
 def gaussian_surrogate(
@@ -218,27 +229,38 @@ def _encoded_past(past: Past, network: NeuralProcess) -> EncodedPast | None:
 def _neural(
     study: Study, past: Past, network: NeuralProcess, encoded: EncodedPast | None
 ) -> Component:
-    X = study.space.features(study.points)
-    digests = _digests(study)
+    count = len(study.values)
+    last = range(max(0, count - EVIDENCE), count)
+    densities = _log_densities(study, past, network, encoded, last)
+    model = _model(study, past, network, encoded, count)
+    return Component(1.0, model, model.warp, densities, True, model.knows_unit)
 
-    def told(count: int) -> tuple[object, ...]:
-        return past.serial, id(network), encoded is None, digests[count]
 
-    def model_of(count: int) -> NeuralModel:
-        trials = study.points[:count], study.values[:count]
-        return _models.get(
-            told(count), lambda: NeuralModel(network, study.space, *trials, encoded)
-        )
+def _log_densities(
+    study: Study, past: Past, network: NeuralProcess, encoded: EncodedPast | None, rows: range
+) -> Array:
+    """n, of each trial's value given the ones before it; NaN for rows that are not asked for."""
+    X, digests = study.space.features(study.points), _digests(study)
 
     def density_of(row: int) -> tuple[float, NeuralProcess]:
-        rows = slice(row, row + 1)
-        return float(model_of(row).log_densities(X[rows], study.values[rows])[0]), network
+        at = slice(row, row + 1)
+        model = _model(study, past, network, encoded, row)
+        return float(model.log_densities(X[at], study.values[at])[0]), network
 
     densities = np.full(len(X), np.nan)
-    for row in range(max(0, len(X) - EVIDENCE), len(X)):
-        densities[row] = _densities.get(told(row + 1), partial(density_of, row))[0]
-    model = model_of(len(X))
-    return Component(1.0, model, model.warp, densities, True, model.knows_unit)
+    for row in rows:
+        key = past.serial, id(network), encoded is None, digests[row + 1]
+        densities[row] = _densities.get(key, partial(density_of, row))[0]
+    return densities
+
+
+def _model(
+    study: Study, past: Past, network: NeuralProcess, encoded: EncodedPast | None, count: int
+) -> NeuralModel:
+    """The network that knows the first trials, as many as ``count``."""
+    trials = study.points[:count], study.values[:count]
+    key = past.serial, id(network), encoded is None, _digests(study)[count]
+    return _models.get(key, lambda: NeuralModel(network, study.space, *trials, encoded))
 
 
 def _digests(study: Study) -> list[bytes]:
@@ -258,4 +280,4 @@ _encoded: Cache[tuple[EncodedPast | None, NeuralProcess]] = Cache(4)
 # past and without.
 _models: Cache[NeuralModel] = Cache(16)
 # Each trial's log density given the ones before it.
-_densities: Cache[tuple[float, NeuralProcess]] = Cache(1024)
+_densities: Cache[tuple[float, NeuralProcess]] = Cache(2048)
