@@ -250,7 +250,7 @@ def test_many_equal_tensors_are_updated_in_parts(monkeypatch, together: int) -> 
     """Of 64 elements a matrix: one by one, two by two, and all three at once."""
     trained = []
     for at_once in (together, 1 << 18):
-        monkeypatch.setattr(metahpo.optim.optimizer, "TOGETHER", at_once)
+        monkeypatch.setattr(metahpo.optim.tensors, "TOGETHER", at_once)
         torch.manual_seed(0)
         model = nn.Sequential(
             nn.Linear(6, 8), *(nn.Linear(8, 8) for _ in range(3)), nn.Linear(8, 1)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from metahpo.optim.rule import TINY, Moments, Weights, factored_root, finished, root
+from metahpo.optim.rule import TINY, Moments, Weights, factored_root, finished, root, slow_momentum
 
 # Of one kind of tensors: shares by place among the candidates (see rule.py), none of them zero.
 Shares = Mapping[int, float]
@@ -62,9 +62,7 @@ def fixed_direction(shares: Shares, kind: int, gradient: Tensor, moments: Moment
 
 def _candidate(place: int, gradient: Tensor, moments: Moments) -> Tensor:
     scale, part = divmod(place, 3)
-    plain = (gradient, moments.fast, moments.slow)[part]
-    if plain is None:
-        raise ValueError("the slow momentum has a share, and there is none")
+    plain = slow_momentum(moments) if part == SLOW_MOMENTUM else (gradient, moments.fast)[part]
     if scale == 0:
         return plain
     return plain / (root if scale == 1 else factored_root)(moments.second)

@@ -6,7 +6,6 @@ import math
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from numbers import Integral
 from typing import Any, TypeVar
 
 import torch
@@ -15,6 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
 from metahpo.optim import guard as guards
+from metahpo.optim.checks import check_group, check_parameters
 from metahpo.optim.fixed import fixed_direction, fixed_shares, takes_slow_momentum
 from metahpo.optim.groups import parameter_groups
 from metahpo.optim.rule import (
@@ -23,9 +23,9 @@ from metahpo.optim.rule import (
     direction,
     kind_of,
     layer_scale,
-    rows_and_columns,
 )
 from metahpo.optim.schedule import LARGEST_LOSS, LossStatistics, shape, step_sizes
+from metahpo.optim.tensors import batch_of, divided, form_of, norm, real_view
 from metahpo.optim.weights import check_weights, shipped_weights
 
 # After the hand-over: AdamW's defaults, and the steps that going over to it takes.
@@ -33,9 +33,6 @@ ADAMW_STEP, ADAMW_EPSILON = 1e-3, 1e-8
 HANDOVER = 50
 # In the order of ``Moments``.
 MOMENTS = ("momentum", "second_moment", "slow_momentum")
-# Elements of equal tensors that a processor updates together: of larger ones, to copy them into
-# one takes longer than to update one after the other.
-TOGETHER = 1 << 18
 
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -123,7 +120,7 @@ class LearnedOptimizer(Optimizer):
         """Adds a group, which begins at its own step 0."""
         super().add_param_group(param_group)
         try:
-            _check_group(self.param_groups[-1])
+            check_group(self.param_groups[-1])
         except (TypeError, ValueError):
             self.param_groups.pop()
             raise
@@ -212,7 +209,7 @@ class LearnedOptimizer(Optimizer):
             if (parameters := [p for p in group["params"] if p.grad is not None])
         ]
         for _, parameters in ready:
-            _check_parameters(parameters)
+            check_parameters(parameters)
         sound = self._watched([pair for pair in ready if pair[0]["guard"]], loss)
         for group, parameters in ready:
             if group["guard"] and not sound:
@@ -230,10 +227,8 @@ class LearnedOptimizer(Optimizer):
         """Watches over guarded groups, which stand and fall together; whether to take the step."""
         sound, diverged = True, False
         for group, parameters in guarded:
-            gradient = _norm([p.grad for p in parameters if p.grad is not None])
-            watch = guards.watched(
-                guards.Watch(*group["watch"]), gradient, _norm(parameters), loss
-            )
+            gradient = norm([p.grad for p in parameters if p.grad is not None])
+            watch = guards.watched(guards.Watch(*group["watch"]), gradient, norm(parameters), loss)
             group["watch"] = tuple(watch)
             sound &= math.isfinite(gradient)
             diverged |= watch.diverged
@@ -279,8 +274,8 @@ class LearnedOptimizer(Optimizer):
         alike: dict[Any, list[Tensor]] = defaultdict(list)
         for parameter in parameters:
             step = self._state_of(parameter)["step"].item()
-            alike[_form(parameter), parameter.dtype, parameter.device, step].append(parameter)
-        return [part for members in alike.values() for part in _divided(members)]
+            alike[form_of(parameter), parameter.dtype, parameter.device, step].append(parameter)
+        return [part for members in alike.values() for part in divided(members)]
 
     def _update(
         self, group: dict[str, Any], members: list[Tensor], sizes: list[float], adamw: float
@@ -289,13 +284,13 @@ class LearnedOptimizer(Optimizer):
         states = [self._state_of(parameter) for parameter in members]
         for state in states:
             state["step"] += 1
-        form, kind = _form(members[0]), kind_of(members[0].shape, group["embedding"])
-        parameters = [_real(parameter) for parameter in members]
+        form, kind = form_of(members[0]), kind_of(members[0].shape, group["embedding"])
+        parameters = [real_view(parameter) for parameter in members]
         dtype = torch.promote_types(parameters[0].dtype, torch.float32)
-        gradients = [_real(p.grad).to(dtype) for p in members if p.grad is not None]
+        gradients = [real_view(p.grad).to(dtype) for p in members if p.grad is not None]
         moments = self._accumulated(states, gradients)
-        gradient, parameter = _batch(gradients, form), _batch(parameters, form).to(dtype)
-        running = Moments(*(_batch(list(parts), form) for parts in zip(*moments, strict=True)))
+        gradient, parameter = batch_of(gradients, form), batch_of(parameters, form).to(dtype)
+        running = Moments(*(batch_of(list(parts), form) for parts in zip(*moments, strict=True)))
         step = int(states[0]["step"].item())
         update = self._direction(kind, gradient, parameter, running, step)
         update *= sizes[kind] * layer_scale(kind, form)
@@ -327,7 +322,7 @@ class LearnedOptimizer(Optimizer):
     def _state_of(self, parameter: Tensor) -> dict[str, Any]:
         state = self.state[parameter]
         if not state:
-            real = _real(parameter)
+            real = real_view(parameter)
             dtype = torch.promote_types(real.dtype, torch.float32)
             # On the CPU, as torch has it: nothing then waits for the device.
             state["step"] = _number(0.0)
@@ -345,31 +340,6 @@ class LearnedOptimizer(Optimizer):
         return self._cast[dtype, device]
 
 
-def _divided(members: list[Tensor]) -> list[list[Tensor]]:
-    """Equal tensors in parts of at most ``TOGETHER`` elements on a processor, or of one tensor."""
-    at_once = len(members)
-    if members[0].device.type == "cpu":
-        at_once = max(1, TOGETHER // max(1, members[0].numel()))
-    return [members[first : first + at_once] for first in range(0, len(members), at_once)]
-
-
-def _batch(tensors: list[Tensor], form: tuple[int, int]) -> Tensor:
-    """``batch x rows x columns``; one alone is not copied, and must not be written into."""
-    shaped = [tensor.reshape(form) for tensor in tensors]
-    return torch.stack(shaped) if len(shaped) > 1 else shaped[0][None]
-
-
-def _real(tensor: Tensor) -> Tensor:
-    """Complex numbers as pairs of real ones, in the last dimension; a view of a parameter."""
-    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
-
-
-def _form(tensor: Tensor) -> tuple[int, int]:
-    """Rows and columns; of complex numbers, with both parts of each in its row."""
-    rows, columns = rows_and_columns(tensor.shape)
-    return rows, columns * (2 if tensor.is_complex() else 1)
-
-
 def _bounded(loss: float) -> float:
     """Squares of larger losses overflow."""
     return max(-LARGEST_LOSS, min(LARGEST_LOSS, loss)) if math.isfinite(loss) else loss
@@ -378,42 +348,3 @@ def _bounded(loss: float) -> float:
 def _number(value: float) -> Tensor:
     """On the CPU and of single precision, as the weights are, whatever PyTorch's defaults."""
     return torch.tensor(float(value), dtype=torch.float32, device="cpu")
-
-
-def _norm(tensors: list[Tensor]) -> float:
-    real = [_real(tensor) for tensor in tensors]
-    # In single precision at least: half precision overflows.
-    dtype = torch.float64 if any(t.dtype == torch.float64 for t in real) else torch.float32
-    norms = torch._foreach_norm(real, dtype=dtype)  # pyright: ignore[reportPrivateImportUsage]
-    # On the devices first: one synchronisation each.
-    alike: dict[torch.device, list[Tensor]] = defaultdict(list)
-    for norm in norms:
-        alike[norm.device].append(norm)
-    return math.hypot(*(torch.stack(part).norm().item() for part in alike.values()))
-
-
-def _check_parameters(parameters: list[Tensor]) -> None:
-    for parameter in parameters:
-        if parameter.grad is not None and parameter.grad.is_sparse:
-            raise RuntimeError(
-                "LearnedOptimizer does not support sparse gradients; use "
-                "Embedding(sparse=False), or another optimizer for these parameters"
-            )
-        if hasattr(parameter, "device_mesh"):
-            raise RuntimeError(
-                "LearnedOptimizer does not support sharded parameters (DTensor, fully_shard)"
-            )
-
-
-def _check_group(group: dict[str, Any]) -> None:
-    num_steps = group["num_steps"]
-    if isinstance(num_steps, bool) or not isinstance(num_steps, Integral):
-        raise TypeError(f"num_steps must be a whole number, not {num_steps!r}")
-    # NumPy's integers would keep a saved state from being read with weights_only.
-    group["num_steps"] = int(num_steps)
-    if num_steps < 1:
-        raise ValueError(f"num_steps must be at least 1, not {num_steps}")
-    if not (math.isfinite(group["weight_decay"]) and group["weight_decay"] >= 0):
-        raise ValueError(f"weight_decay must be 0 or more, not {group['weight_decay']}")
-    if not (math.isfinite(group["lr"]) and group["lr"] >= 0):
-        raise ValueError(f"lr, which scales the step, must be 0 or more, not {group['lr']}")

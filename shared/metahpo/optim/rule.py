@@ -148,7 +148,7 @@ def _raw(
         columns: The mean of the second moment over all rows: ``batch x 1 x columns``.
     """
     own_root = root(moments.second, columns)
-    plain = (gradient, moments.fast, _slow(moments))
+    plain = (gradient, moments.fast, slow_momentum(moments))
     scales = (1.0, own_root, factored_root(moments.second, columns))
     return (
         *(part / scale for scale in scales for part in plain),
@@ -158,7 +158,8 @@ def _raw(
     )
 
 
-def _slow(moments: Moments) -> Tensor:
+def slow_momentum(moments: Moments) -> Tensor:
+    """The slow momentum; raises ValueError where it was not kept."""
     if moments.slow is None:
         raise ValueError("these weights take the slow momentum, and there is none")
     return moments.slow
@@ -224,7 +225,7 @@ def _mixed(
         features = _all_features(gradient, parameter, moments)
         return mixed_by_products(weights, mix, features).view(gradient.shape)
     means = moments.second.mean(-2, keepdim=True)
-    whole = (gradient, parameter, moments.fast, moments.second, _slow(moments))
+    whole = (gradient, parameter, moments.fast, moments.second, slow_momentum(moments))
     split = [part.split(max(1, at_once), -2) for part in whole]
     blocks = [(g, p, Moments(*m), means) for g, p, *m in zip(*split, strict=True)]
     sizes = _sizes(_raw(*block) for block in blocks)

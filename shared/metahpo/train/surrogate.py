@@ -252,12 +252,8 @@ def train_surrogate(
     check_apart(_names(families), _names(others))
     studies = list(held_out(families, others, settings.validation_tasks))
     # What the training leaves out must not tell how sharp predictions of it may be either.
-    left_out = tuple(without)
-    kept = [
-        replace(family, tasks=tuple(t for t in family.tasks if not t.name.startswith(left_out)))
-        for family in others
-    ]
-    calibration = list(held_out(families, kept, settings.validation_tasks)) if calibrate else []
+    kept = [_without(family, without) for family in others] if calibrate else []
+    calibration = list(held_out(families, kept, settings.validation_tasks))
     if calibrate and not calibration:
         raise TrainingError(
             "to calibrate takes --validation tasks of 30 trials or more, none of them left out"
@@ -276,6 +272,11 @@ def _calibrate(run: SurrogateTraining, studies: Sequence[Episodes], path: Path) 
     if run.pretrained:
         told["start"] = run.pretrained
     save_weights(network, path, **told)
+
+
+def _without(family: Family, names: Sequence[str]) -> Family:
+    tasks = (task for task in family.tasks if not task.name.startswith(tuple(names)))
+    return replace(family, tasks=tuple(tasks))
 
 
 def _names(families: Sequence[Family]) -> list[str]:
