@@ -18,7 +18,7 @@ from scipy.stats import rankdata
 
 from benchmarks.peers import METHODS, is_historyless
 from benchmarks.problems import Bounds
-from metahpo.space import Array
+from metahpo.tasks.space import Array
 
 RESAMPLES = 10_000
 POOLED = "all families"

@@ -24,7 +24,7 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.stats import laplace, norm
 
 from benchmarks.problems import YahpoProblem
-from metahpo.space import Array, Configuration
+from metahpo.tasks.space import Array, Configuration
 
 HORIZON, CEILING = 52, 100.0
 # Steps at which the GP's hyperparameters see curves, and every which step of the context it sees.

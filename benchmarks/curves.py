@@ -24,12 +24,12 @@ from tqdm import tqdm
 
 from benchmarks.curve_peers import HORIZON, CurveGP, LastValue, Peer, PowerLaw, Question, Reply
 from benchmarks.problems import DATA, DataMissingError, YahpoProblem, load_family, split
-from metahpo.surrogate.curve_predictions import load_weights, predict_curve, shipped_network
-from metahpo.surrogate.curves import CurveProcess
-from metahpo.surrogate.network_file import WeightsError
-from metahpo.task import Trial
+from metahpo.surrogate.curves.curve_predictions import load_weights, predict_curve, shipped_network
+from metahpo.surrogate.curves.curve_process import CurveProcess
+from metahpo.surrogate.networks.network_file import WeightsError
+from metahpo.tasks.task import Trial
 from metahpo.train.files import write_log
-from metahpo.train.measure import INTERVALS, coverage
+from metahpo.train.surrogate.measure import INTERVALS, coverage
 
 FAMILY = "lcbench"
 SHARES, CONTEXTS = (0.1, 0.25, 0.5, 0.75), (0, 10)

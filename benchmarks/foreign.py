@@ -24,8 +24,8 @@ from optuna.distributions import (
 )
 
 from benchmarks.problems import Problem
-from metahpo.alignment import SYNONYMS
-from metahpo.space import INACTIVE_POSITION, Array, Configuration, Space
+from metahpo.tasks.alignment import SYNONYMS
+from metahpo.tasks.space import INACTIVE_POSITION, Array, Configuration, Space
 
 MISSING = 2
 KEPT_SHARE = 0.8

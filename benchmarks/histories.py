@@ -25,8 +25,8 @@ import optuna
 from benchmarks.cache import cached_pickle
 from benchmarks.foreign import ForeignSpace
 from benchmarks.problems import DATA, Problem, load_problem, space_of, split
-from metahpo.space import Space
-from metahpo.task import Task, Trial
+from metahpo.tasks.space import Space
+from metahpo.tasks.task import Task, Trial
 
 # Another family whose hyperparameters are at least as many, where there is one.
 OTHER_FAMILY = {

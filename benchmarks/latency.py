@@ -23,8 +23,8 @@ from optuna.trial import create_trial
 
 from benchmarks.problems import DATA, Problem, load_problem, split
 from metahpo.archive import Archive
-from metahpo.space import Space
-from metahpo.task import Task, Trial
+from metahpo.tasks.space import Space
+from metahpo.tasks.task import Task, Trial
 from optuna_meta import MetaSampler
 
 FAMILY = "lcbench"

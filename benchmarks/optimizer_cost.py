@@ -23,7 +23,7 @@ from torch.optim import AdamW, Optimizer
 from benchmarks.optimizer_tasks import mlp
 from metahpo import LearnedOptimizer
 from metahpo.optim.orthogonal import orthogonalised
-from metahpo.train.data import DataError, Dataset, keel
+from metahpo.train.optimizer.inner_data import DataError, Dataset, keel
 
 REPEATS = 5
 # KEEL's data sets of a few hundred rows that meta-training does not have.

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from metahpo.train.data import Dataset, keel, mnist
+from metahpo.train.optimizer.inner_data import Dataset, keel, mnist
 
 CHARACTERS, LENGTH = 97, 32  # Printable ASCII and one for the rest.
 SOURCES = ("argparse.py", "ast.py", "typing.py", "inspect.py", "tarfile.py", "datetime.py")

@@ -22,9 +22,14 @@ import torch
 from metahpo.optim import initial_weights, load_weights
 from metahpo.optim.rule import Weights
 from metahpo.optim.weights import shipped_weights
-from metahpo.train.data import DataError, keel, mnist
-from metahpo.train.meta import final_score
-from metahpo.train.problems import Problem, augmented, training_problems, validation_problems
+from metahpo.train.optimizer.inner_data import DataError, keel, mnist
+from metahpo.train.optimizer.inner_problems import (
+    Problem,
+    augmented,
+    training_problems,
+    validation_problems,
+)
+from metahpo.train.optimizer.optimizer_training import final_score
 
 SIZES = (0.015, 0.025, 0.04, 0.06, 0.09, 0.14)
 # No training of problems uses so large a seed.

@@ -34,7 +34,7 @@ from benchmarks.optimizer_tasks import TASKS, OptimizerTask
 from benchmarks.records import append_records, circumstances, read_records
 from metahpo import LearnedOptimizer
 from metahpo.optim import load_weights
-from metahpo.train.data import DataError, Dataset
+from metahpo.train.optimizer.inner_data import DataError, Dataset
 
 WARMUP = 0.05
 # Points of the curves that are kept, and evaluations on held-out rows.

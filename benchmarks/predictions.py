@@ -23,18 +23,20 @@ import torch
 from scipy.stats import norm
 from tqdm import tqdm
 
-from metahpo.alignment import AlignedTask
 from metahpo.archive import ArchiveError
-from metahpo.space import Array, Space
-from metahpo.surrogate import ClosedFormGP, PastModels, build, fit_parameters
-from metahpo.surrogate.neural import NeuralProcess
-from metahpo.surrogate.neural_model import NeuralModel, encode_past
-from metahpo.surrogate.pretrained import WeightsError, load_weights
-from metahpo.surrogate.standardise import own_scale
-from metahpo.train.episodes import Episodes
+from metahpo.surrogate.gp.closed_form import ClosedFormGP
+from metahpo.surrogate.gp.past_models import PastModels
+from metahpo.surrogate.gp.transfer import build, fit_parameters
+from metahpo.surrogate.neural.neural_model import NeuralModel, encode_past
+from metahpo.surrogate.neural.neural_process import NeuralProcess
+from metahpo.surrogate.neural.pretrained import WeightsError, load_weights
+from metahpo.surrogate.neural.standardise import own_scale
+from metahpo.tasks.alignment import AlignedTask
+from metahpo.tasks.space import Array, Space
 from metahpo.train.files import write_log
-from metahpo.train.measure import INTERVALS, TRIALS, coverage, held_out, rank_correlation
-from metahpo.train.recorded import read_families
+from metahpo.train.surrogate.episodes import Episodes
+from metahpo.train.surrogate.measure import INTERVALS, TRIALS, coverage, held_out, rank_correlation
+from metahpo.train.surrogate.recorded import read_families
 
 METHODS = ("neural", "neural, no past", "transfer GP", "target-only GP")
 COVERED = tuple(f"{share:.0%} interval" for share in INTERVALS)

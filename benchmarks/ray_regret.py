@@ -24,7 +24,7 @@ from ray import tune
 
 from benchmarks.histories import history
 from benchmarks.problems import DATA, Problem, load_problem, split
-from metahpo.task import Task
+from metahpo.tasks.task import Task
 from optuna_meta import MetaSampler
 from raytune_meta import MetaSearch
 

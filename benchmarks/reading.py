@@ -24,8 +24,8 @@ from optuna.storages._rdb import models
 from sqlalchemy import create_engine, insert
 
 from metahpo.archive import Archive
-from metahpo.space import Space
-from metahpo.task import Task, Trial
+from metahpo.tasks.space import Space
+from metahpo.tasks.task import Task, Trial
 
 TRIALS = 100
 SPACE = Space({f"x{i}": FloatDistribution(1e-5, 1.0, log=True) for i in range(7)})

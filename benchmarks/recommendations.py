@@ -21,7 +21,7 @@ import numpy as np
 from scipy.special import softmax
 
 from metahpo.archive import Archive
-from metahpo.recommendation import METHODS, choose, normalised
+from metahpo.recommendation.recommend import METHODS, choose, normalised
 from metahpo.similarity import ranked
 from metahpo.similarity.metric import rank_correlations
 

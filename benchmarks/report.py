@@ -31,7 +31,7 @@ from benchmarks.compare import (
 from benchmarks.peers import ABLATIONS
 from benchmarks.problems import SPLITS
 from benchmarks.records import read_records
-from metahpo.space import Array
+from metahpo.tasks.space import Array
 
 POINTS = (1, 3, 5, 10, 20, 30, 50)
 WORSE_AT = (10, 20, 30, 50)

@@ -47,7 +47,7 @@ from benchmarks.records import (
     peak_megabytes,
     read_records,
 )
-from metahpo.surrogate.network_file import WeightsError
+from metahpo.surrogate.networks.network_file import WeightsError
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 # What is compared where nothing else is said: all but the ablations.

@@ -20,7 +20,7 @@ import optuna
 
 from benchmarks.recommendations import interval
 from metahpo.archive import Archive
-from metahpo.task import Task
+from metahpo.tasks.task import Task
 from optuna_meta import MetaSampler
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))

@@ -31,7 +31,7 @@ from benchmarks.problems import (
     split,
 )
 from metahpo import Archive, Task, Trial
-from metahpo.space import Array
+from metahpo.tasks.space import Array
 
 ROUNDS, PARENTS = 5, 25
 

@@ -25,7 +25,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from tqdm import tqdm
 
 from metahpo.archive import Archive
-from metahpo.task import Task
+from metahpo.tasks.task import Task
 from optuna_meta.storage import study_task
 
 SEED = 0

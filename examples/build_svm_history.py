@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from metahpo.archive import Archive
 from metahpo.metafeatures import extract
-from metahpo.task import Task, Trial
+from metahpo.tasks.task import Task, Trial
 
 SEED = 0
 

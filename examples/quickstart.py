@@ -39,8 +39,8 @@ from tqdm import tqdm
 
 import optuna_meta
 from metahpo.archive import Archive
-from metahpo.space import Configuration
-from metahpo.task import Trial
+from metahpo.tasks.space import Configuration
+from metahpo.tasks.task import Trial
 from optuna_meta import MetaSampler
 
 HISTORY = str(Path(__file__).parent / "history")

@@ -26,7 +26,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from metahpo.space import Condition, Space
+from metahpo.tasks.space import Condition, Space
 
 # KEEL's classification data that were measured or enumerated rather than drawn from a formula
 # (so no banana, ring, twonorm, led7digit, monk-2, hayes-roth), each problem once: crx is

@@ -24,8 +24,8 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from metahpo.archive import SourceError
-from metahpo.distributions import parse_distribution
-from metahpo.space import SpaceError
+from metahpo.tasks.distributions import parse_distribution
+from metahpo.tasks.space import SpaceError
 
 # Rows fetched at a time.
 _BATCH = 10_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from optuna.trial import FrozenTrial, Trial
 
-from metahpo.explain import describe
+from metahpo.suggest.decision_text import describe
 from optuna_meta.record import FIXED_ATTR, recorded_decision
 
 

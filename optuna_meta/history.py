@@ -13,8 +13,8 @@ from sqlalchemy.dialects import registry
 from sqlalchemy.exc import NoSuchModuleError
 
 from metahpo.archive import Archive
-from metahpo.sources import without_copies
-from metahpo.task import Task
+from metahpo.archive.sources import without_copies
+from metahpo.tasks.task import Task
 from optuna_meta.storage import read_tasks, study_task
 
 _Source: TypeAlias = str | BaseStorage | Study | Archive | Task

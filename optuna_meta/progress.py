@@ -10,8 +10,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
-from metahpo.space import Space
-from metahpo.task import Task, Trial, TrialState
+from metahpo.tasks.space import Space
+from metahpo.tasks.task import Task, Trial, TrialState
 from optuna_meta.record import planned_configuration
 from optuna_meta.storage import task_from_trials
 

@@ -13,8 +13,8 @@ from typing import Any
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from metahpo.decision import Decision
-from metahpo.space import Configuration
+from metahpo.suggest.decision import Decision
+from metahpo.tasks.space import Configuration
 
 CONFIGURATION_ATTR = "metahpo:configuration"
 DECISION_ATTR = "metahpo:decision"

@@ -23,9 +23,8 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from metahpo.alignment import match_names
-from metahpo.decision import Decision, Source
-from metahpo.plugin import (
+from metahpo.suggest.decision import Decision, Source
+from metahpo.suggest.plugin import (
     SURROGATES,
     checked_metafeatures,
     checked_seed,
@@ -35,8 +34,9 @@ from metahpo.plugin import (
     suggest,
     trial_seed,
 )
-from metahpo.space import Configuration, Space
-from metahpo.task import Task
+from metahpo.tasks.alignment import match_names
+from metahpo.tasks.space import Configuration, Space
+from metahpo.tasks.task import Task
 from optuna_meta.history import History, Past
 from optuna_meta.progress import known_space, study_as_task
 from optuna_meta.record import FIXED_ATTR, is_undecided, record, recorded_configuration
@@ -228,7 +228,7 @@ class MetaSampler(BaseSampler):
 def _policy() -> ModuleType:
     # It brings Torch, which takes seconds: readers of storages and makers of studies need not
     # wait for it.
-    from metahpo import policy
+    from metahpo.suggest import policy
 
     return policy
 

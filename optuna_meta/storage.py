@@ -27,8 +27,8 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
 from metahpo.archive import SourceError, SourceWarning
-from metahpo.space import Space
-from metahpo.task import Task, Trial, TrialState
+from metahpo.tasks.space import Space
+from metahpo.tasks.task import Task, Trial, TrialState
 from optuna_meta.database import StoredStudy, StoredTrial, open_read_only, read_studies, shown
 
 # The study's system attribute that holds its meta-features: a mapping of names to numbers.
@@ -87,7 +87,7 @@ def _collection_paused() -> Iterator[None]:
 
 
 def read_source(source: object, **_options: object) -> list[Task]:
-    """The reader that ``metahpo.sources`` finds; see ``read_tasks``.
+    """The reader that ``metahpo.archive.sources`` finds; see ``read_tasks``.
 
     Args:
         source: A storage URL, the path of an SQLite or journal file, an Optuna storage or study.

@@ -25,7 +25,7 @@ from ray.tune.search.sample import (
     Uniform,
 )
 
-from metahpo.distributions import parse_distribution
+from metahpo.tasks.distributions import parse_distribution
 
 # A normal distribution has no bounds; a search space does. 99.7% of the draws lie within.
 NORMAL_SPAN = 3.0

@@ -28,8 +28,8 @@ from optuna.distributions import (
 )
 
 from metahpo.archive import SourceError, SourceWarning
-from metahpo.space import Configuration, Space
-from metahpo.task import Task, Trial, TrialState
+from metahpo.tasks.space import Configuration, Space
+from metahpo.tasks.task import Task, Trial, TrialState
 from raytune_meta.folders import (
     PARAMS,
     RESULTS,
@@ -128,7 +128,7 @@ def read_source(
     mode: Literal["max", "min"] | None = None,
     **_options: object,
 ) -> list[Task]:
-    """The reader that ``metahpo.sources`` finds; see ``read_experiment``.
+    """The reader that ``metahpo.archive.sources`` finds; see ``read_experiment``.
 
     Args:
         source: The folder of an experiment, or of several.

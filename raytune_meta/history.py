@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from metahpo.archive import Archive
-from metahpo.sources import read_source, without_copies
-from metahpo.task import Task, Trial
+from metahpo.archive.sources import read_source, without_copies
+from metahpo.tasks.task import Task, Trial
 
 ACCEPTED = (
     "the folder or URL of a Ray Tune experiment or of several, the URL or file of an Optuna "

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from metahpo.space import Configuration, Space
-from metahpo.task import Task, Trial, TrialState
+from metahpo.tasks.space import Configuration, Space
+from metahpo.tasks.task import Task, Trial, TrialState
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from metahpo.decision import Decision
-from metahpo.space import Configuration
+from metahpo.suggest.decision import Decision
+from metahpo.tasks.space import Configuration
 
 Planned: TypeAlias = tuple[dict[str, Any], dict[str, Any]]
 Make: TypeAlias = Callable[[], Decision]

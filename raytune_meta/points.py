@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from metahpo.space import Configuration
+from metahpo.tasks.space import Configuration
 from raytune_meta.arguments import checked_points
 from raytune_meta.space import SearchSpace, nested
 

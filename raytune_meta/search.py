@@ -19,9 +19,9 @@ from ray.air.constants import TRAINING_ITERATION
 from ray.tune.result import DEFAULT_METRIC
 from ray.tune.search import UNDEFINED_METRIC_MODE, UNDEFINED_SEARCH_SPACE, Searcher
 
-from metahpo.decision import Decision
-from metahpo.explain import describe
-from metahpo.plugin import (
+from metahpo.suggest.decision import Decision
+from metahpo.suggest.decision_text import describe
+from metahpo.suggest.plugin import (
     SURROGATES,
     checked_metafeatures,
     checked_seed,
@@ -30,8 +30,8 @@ from metahpo.plugin import (
     suggest,
     trial_seed,
 )
-from metahpo.space import Configuration
-from metahpo.task import Task
+from metahpo.tasks.space import Configuration
+from metahpo.tasks.task import Task
 from raytune_meta.arguments import as_number, check_metric
 from raytune_meta.domains import from_json, to_json
 from raytune_meta.history import History

@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from ray.tune.search.sample import Categorical, Domain
 
-from metahpo.space import Condition, Configuration, Space
+from metahpo.tasks.space import Condition, Configuration, Space
 from raytune_meta.domains import Scalar, rounded, to_distribution
 
 SEPARATOR = "/"

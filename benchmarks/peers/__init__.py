@@ -29,8 +29,8 @@ import optuna
 from benchmarks.peers import hebo, samplers, smac3, synetune
 from benchmarks.peers.base import Method, NotInstalledError, Peer, Setup
 from benchmarks.problems import Problem
-from metahpo.plugin import SURROGATES
-from metahpo.task import Task
+from metahpo.suggest.plugin import SURROGATES
+from metahpo.tasks.task import Task
 
 __all__ = [
     "ABLATIONS",

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from benchmarks.problems import Problem
-from metahpo.space import Configuration
-from metahpo.task import Task
+from metahpo.tasks.space import Configuration
+from metahpo.tasks.task import Task
 
 
 class NotInstalledError(ImportError):

@@ -26,8 +26,8 @@ from benchmarks.peers.base import NotInstalledError
 from benchmarks.peers.portfolio import all_active
 from benchmarks.peers.translate import foreign_configuration, own_configuration
 from benchmarks.problems import Problem
-from metahpo.space import Configuration, Space
-from metahpo.task import Task
+from metahpo.tasks.space import Configuration, Space
+from metahpo.tasks.task import Task
 
 VARIABLE = "METAHPO_HEBO_PYTHON"
 DEFAULT = Path(__file__).parents[2] / ".venv-hebo" / "bin" / "python"

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from sklearn.ensemble import ExtraTreesRegressor
 
-from metahpo.space import INACTIVE_POSITION, Array, Configuration, Space
-from metahpo.task import Task
+from metahpo.tasks.space import INACTIVE_POSITION, Array, Configuration, Space
+from metahpo.tasks.task import Task
 
 PORTFOLIO_SIZE = 8
 CANDIDATES_PER_TASK = 30

@@ -14,8 +14,8 @@ from botorch.models import SingleTaskGP
 from benchmarks.peers.portfolio import all_active, values_of
 from benchmarks.problems import Problem
 from benchmarks.rgpe import MIN_TRIALS, RGPE, fit_gp, standardised
-from metahpo.space import Array, Configuration, Space
-from metahpo.task import Task
+from metahpo.tasks.space import Array, Configuration, Space
+from metahpo.tasks.task import Task
 
 CANDIDATES = 1_000
 NEIGHBOURS = 200

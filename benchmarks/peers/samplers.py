@@ -16,8 +16,8 @@ from scipy.stats import rankdata
 from benchmarks.peers.base import Setup
 from benchmarks.peers.portfolio import all_active, best_of_each, portfolio, values_of
 from benchmarks.problems import Problem
-from metahpo.space import Configuration, Space
-from metahpo.task import Task
+from metahpo.tasks.space import Configuration, Space
+from metahpo.tasks.task import Task
 
 Enqueue = Callable[[Sequence[Task], Space], list[dict[str, Any]]]
 
@@ -130,7 +130,7 @@ class AblatedPeer(SamplerPeer):
 
     def ask(self) -> dict[str, Any]:
         """What the sampler suggests without the part."""
-        from metahpo import policy
+        from metahpo.suggest import policy
 
         switches = policy.Switches(**{self._part: False})
         without = partial(policy.suggest, switches=switches)
@@ -172,7 +172,7 @@ def check_weights(path: str) -> None:
     Raises:
         WeightsError: It says why.
     """
-    from metahpo.surrogate.pretrained import load_weights
+    from metahpo.surrogate.neural.pretrained import load_weights
 
     load_weights(path)
 

@@ -17,8 +17,8 @@ from optuna.distributions import (
 from benchmarks.peers.base import NotInstalledError
 from benchmarks.peers.translate import foreign_configuration, own_configuration
 from benchmarks.problems import Problem
-from metahpo.space import Condition, Configuration, Space
-from metahpo.task import Task
+from metahpo.tasks.space import Condition, Configuration, Space
+from metahpo.tasks.task import Task
 
 
 def available() -> None:

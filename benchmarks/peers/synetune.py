@@ -36,8 +36,8 @@ from benchmarks.peers.base import NotInstalledError
 from benchmarks.peers.portfolio import all_active, candidate_regrets, values_of
 from benchmarks.peers.translate import foreign_configuration, own_configuration
 from benchmarks.problems import Problem
-from metahpo.space import Array, Configuration, Space
-from metahpo.task import Task
+from metahpo.tasks.space import Array, Configuration, Space
+from metahpo.tasks.task import Task
 
 METRIC = "loss"
 Scheduler = Any

@@ -7,7 +7,7 @@ from typing import Any
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from benchmarks.problems import Problem
-from metahpo.space import Configuration, Space
+from metahpo.tasks.space import Configuration, Space
 
 
 def own_configuration(values: Configuration, problem: Problem) -> dict[str, Any]:

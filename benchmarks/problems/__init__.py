@@ -22,7 +22,7 @@ from benchmarks.problems.yahpo import (
     load_family,
     yahpo_split,
 )
-from metahpo.space import Space
+from metahpo.tasks.space import Space
 
 __all__ = [
     "DATA",

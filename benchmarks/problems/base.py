@@ -18,7 +18,7 @@ from optuna.distributions import (
 )
 
 from benchmarks.cache import cached_json
-from metahpo.space import Array, Configuration, Space
+from metahpo.tasks.space import Array, Configuration, Space
 
 RANDOM_CONFIGURATIONS = 8_000
 LOCAL_STARTS = 64

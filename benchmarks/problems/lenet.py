@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from benchmarks.problems.base import DataMissingError, TaskRefusedError
 from benchmarks.problems.live import LiveProblem
 from examples.mlp_problem import build_optimizer
-from metahpo.space import Configuration, Space
+from metahpo.tasks.space import Configuration, Space
 
 DIGITS = {
     "all-digits": tuple(range(10)),

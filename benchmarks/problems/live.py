@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.cache import cached_json
 from benchmarks.problems.base import Bounds, Problem
-from metahpo.space import Array, Configuration
+from metahpo.tasks.space import Array, Configuration
 
 REFERENCE_TRIALS = 40
 

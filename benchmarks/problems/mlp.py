@@ -11,7 +11,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from benchmarks.problems.base import TaskRefusedError
 from benchmarks.problems.live import LiveProblem
 from examples import mlp_problem
-from metahpo.space import Configuration, Space
+from metahpo.tasks.space import Configuration, Space
 
 HISTORY = mlp_problem.HISTORY
 VALIDATION = mlp_problem.HELD_OUT

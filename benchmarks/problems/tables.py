@@ -26,7 +26,7 @@ from optuna.distributions import CategoricalDistribution, IntDistribution
 
 from benchmarks.cache import cached_json
 from benchmarks.problems.base import Bounds, DataMissingError, Problem, TaskRefusedError
-from metahpo.space import Array, Configuration, Space
+from metahpo.tasks.space import Array, Configuration, Space
 
 
 @dataclass(frozen=True)

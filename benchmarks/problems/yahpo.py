@@ -24,7 +24,7 @@ from optuna.distributions import (
 )
 
 from benchmarks.problems.base import DataMissingError, Problem, TaskRefusedError
-from metahpo.space import Array, Condition, Configuration, Space
+from metahpo.tasks.space import Array, Condition, Configuration, Space
 
 DATA = Path(__file__).parents[3] / "shared" / "benchdata"
 YAHPO = ("lcbench", "xgboost", "rpart", "ranger", "glmnet")

@@ -3,12 +3,12 @@
 from typing import TYPE_CHECKING, Any
 
 from metahpo.archive import Archive
-from metahpo.space import Space, SpaceError
-from metahpo.task import Task, Trial, TrialState
+from metahpo.tasks.space import Space, SpaceError
+from metahpo.tasks.task import Task, Trial, TrialState
 
 if TYPE_CHECKING:
     from metahpo.optim import LearnedOptimizer
-    from metahpo.recommendation import recommend
+    from metahpo.recommendation.recommend import recommend
 
 __all__ = [
     "Archive",
@@ -30,7 +30,7 @@ def __getattr__(name: str) -> Any:
 
         return LearnedOptimizer
     if name == "recommend":
-        from metahpo.recommendation import recommend
+        from metahpo.recommendation.recommend import recommend
 
         return recommend
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

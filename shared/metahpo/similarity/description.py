@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.special import ndtri
 
-from metahpo.space import Array
+from metahpo.tasks.space import Array
 
 # A meta-feature that fewer of the past tasks have says too little, and two that agree to this
 # correlation say the same.

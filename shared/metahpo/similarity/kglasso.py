@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from metahpo.similarity.description import Standardiser
-from metahpo.space import Array
+from metahpo.tasks.space import Array
 
 TOLERANCE = 1e-6
 MAXIMUM_ITERATIONS = 2000

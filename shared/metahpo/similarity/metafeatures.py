@@ -8,7 +8,7 @@ import numpy as np
 
 from metahpo.similarity.kglasso import KGLasso
 from metahpo.similarity.ranking import ranked
-from metahpo.space import Array
+from metahpo.tasks.space import Array
 
 # A meta-feature that varies less, relative to its size, is constant up to rounding.
 MINIMUM_SPREAD = 1e-12

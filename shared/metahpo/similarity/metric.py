@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from metahpo.similarity.description import Standardiser
 from metahpo.similarity.neighbours import shrunk
-from metahpo.space import Array
+from metahpo.tasks.space import Array
 
 # The archive has few tasks: small networks, much weight decay, noise on the inputs, several
 # networks averaged.

@@ -9,7 +9,7 @@ from typing import Protocol, Self
 import numpy as np
 
 from metahpo.similarity.description import Standardiser
-from metahpo.space import Array
+from metahpo.tasks.space import Array
 
 
 class Similarity(Protocol):

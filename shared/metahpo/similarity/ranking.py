@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import rankdata
 
-from metahpo.space import Array
+from metahpo.tasks.space import Array
 
 # How fast disagreement counts: the exponent of a Gibbs posterior over past tasks whose loss is
 # the share of misranked pairs, per trial.

@@ -1,18 +1,7 @@
-"""Predicting a task from its own trials and from past tasks."""
+"""Predicting a task from its own trials and from past tasks.
 
-from metahpo.surrogate.gp import ClosedFormGP
-from metahpo.surrogate.mixture import Component, Surrogate
-from metahpo.surrogate.past import PastModels, aligned_features, thin
-from metahpo.surrogate.transfer import Fitted, build, fit_parameters
-
-__all__ = [
-    "ClosedFormGP",
-    "Component",
-    "Fitted",
-    "PastModels",
-    "Surrogate",
-    "aligned_features",
-    "build",
-    "fit_parameters",
-    "thin",
-]
+``gp``, ``neural`` and ``curves`` are the models and know nothing of each other; ``networks`` is
+what the two networks share; ``scores`` puts the values of different tasks on one scale;
+``mixture`` weighs two models by evidence. Importing this alone is quick: torch comes with the
+models.
+"""

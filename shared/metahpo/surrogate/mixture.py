@@ -15,10 +15,10 @@ from typing import TypeAlias
 import numpy as np
 import torch
 
-from metahpo.space import Array
-from metahpo.surrogate.gp import ClosedFormGP
-from metahpo.surrogate.neural_model import NeuralModel
+from metahpo.surrogate.gp.closed_form import ClosedFormGP
+from metahpo.surrogate.neural.neural_model import NeuralModel
 from metahpo.surrogate.scores import Warp
+from metahpo.tasks.space import Array
 
 # Log odds for the informed model before any evidence.
 PRIOR_LOG_ODDS = 2.0

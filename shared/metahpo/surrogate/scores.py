@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from metahpo.space import Array
+from metahpo.tasks.space import Array
 
 COMPRESSION = 1.0
 # Differences of this share of the values themselves may be rounding.

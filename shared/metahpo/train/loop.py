@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from metahpo.train import TrainingError
 from metahpo.train.files import read_log, write_log
-from metahpo.train.measure import INTERVALS
+from metahpo.train.surrogate.measure import INTERVALS
 from metahpo.train.training import Network, Schedule, Settings, Training
 
 CHECKPOINT, WEIGHTS, LOG = "checkpoint.safetensors", "weights.safetensors", "log.csv"

@@ -1,0 +1,227 @@
+"""A task as a Parquet table: a row a trial, all else in the metadata of the schema, as JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from metahpo.archive.errors import ArchiveError
+from metahpo.tasks.space import Condition, Space
+from metahpo.tasks.task import Task, Trial, TrialState
+
+FORMAT_VERSION = 1
+# The key in a file's schema metadata under which everything but the trials stands, as JSON.
+METADATA_KEY = b"metahpo"
+
+SCHEMA = pa.schema(
+    {
+        "task": pa.dictionary(pa.int32(), pa.string()),
+        "number": pa.int64(),
+        "state": pa.dictionary(pa.int32(), pa.string()),
+        "value": pa.float64(),
+        "configuration": pa.string(),
+        "cost": pa.float64(),
+        "started": pa.float64(),
+        "finished": pa.float64(),
+        "curve_steps": pa.list_(pa.float64()),
+        "curve_values": pa.list_(pa.float64()),
+    }
+)
+
+# A task's name is in the metadata as well, and its rows are in the order of their numbers.
+_READ_COLUMNS = [name for name in SCHEMA.names if name not in ("task", "number")]
+# Hexadecimal digits of a digest.
+DIGITS = 12
+
+_STATES = {state.value: state for state in TrialState}
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A file's task, and when it was written."""
+
+    task: Task
+    written: float
+
+
+# ---- task -> table -------------------------------------------------------------------------
+
+
+def to_table(task: Task) -> tuple[pa.Table, str]:
+    """A task as a table, and the digest of its content.
+
+    Raises:
+        ArchiveError: For a task with a value that JSON cannot hold.
+    """
+    try:
+        description = _description(task)
+        columns = _columns(task)
+        content = digest([description, columns])
+        description["written"] = time.time()
+        metadata = {METADATA_KEY: json.dumps(description)}
+    except (TypeError, ValueError) as error:
+        raise ArchiveError(f"task {task.name!r} cannot be archived: {error}") from error
+    table = pa.table(columns, schema=SCHEMA.with_metadata(metadata))
+    return table, content
+
+
+def _description(task: Task) -> dict[str, Any]:
+    return {
+        "version": FORMAT_VERSION,
+        "name": task.name,
+        "space": task.space.to_json(),
+        "conditions": {
+            name: {
+                "parent": condition.parent,
+                "choices": list(condition.choices),
+                "at_least": condition.at_least,
+            }
+            for name, condition in task.space.conditions.items()
+        },
+        "metafeatures": {name: float(value) for name, value in task.metafeatures.items()},
+        "created": task.created,
+        "source": task.source,
+    }
+
+
+def _columns(task: Task) -> dict[str, list[Any]]:
+    trials = task.trials
+    return {
+        "task": [task.name] * len(trials),
+        "number": list(range(len(trials))),
+        "state": [str(trial.state) for trial in trials],
+        "value": [_number(trial.value) for trial in trials],
+        "configuration": [json.dumps(_plain(trial.configuration)) for trial in trials],
+        "cost": [_number(trial.cost) for trial in trials],
+        "started": [_number(trial.started) for trial in trials],
+        "finished": [_number(trial.finished) for trial in trials],
+        "curve_steps": [[float(step) for step, _ in trial.curve] for trial in trials],
+        "curve_values": [[float(value) for _, value in trial.curve] for trial in trials],
+    }
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _plain(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration whose values JSON gives back as they were.
+
+    Raises:
+        TypeError: For a value that is none of None, bool, int, float, str and NumPy's own.
+    """
+    return {name: _plain_value(name, value) for name, value in configuration.items()}
+
+
+def _plain_value(name: str, value: Any) -> bool | int | float | str | None:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(
+        f"hyperparameter {name!r}: a value must be None, bool, int, float or str, got {value!r}"
+    )
+
+
+# ---- table -> task -------------------------------------------------------------------------
+
+
+def read(content: bytes) -> Record:
+    """The record in a file.
+
+    Raises:
+        ValueError: For a file that is no task, or a task of a newer format.
+        pa.ArrowException: For a file that is broken or not Parquet.
+    """
+    file = pq.ParquetFile(pa.BufferReader(content))
+    metadata = (file.schema_arrow.metadata or {}).get(METADATA_KEY)
+    if metadata is None:
+        raise ValueError("it is not a task that metahpo archived")
+    try:
+        return _to_record(json.loads(metadata), file)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"it is damaged: {error!r}") from error
+
+
+def _to_record(description: dict[str, Any], file: pq.ParquetFile) -> Record:
+    if description["version"] > FORMAT_VERSION:
+        raise ValueError(
+            f"its format version is {description['version']}, "
+            f"and this version of metahpo reads up to {FORMAT_VERSION}"
+        )
+    if not file.schema_arrow.equals(SCHEMA):
+        raise ValueError(f"its columns must be {SCHEMA}, got {file.schema_arrow}")
+    rows = file.read(columns=_READ_COLUMNS, use_threads=False)
+    created = description["created"]
+    task = Task(
+        name=str(description["name"]),
+        space=_space(description),
+        trials=tuple(_trials(rows)),
+        metafeatures={str(k): float(v) for k, v in description["metafeatures"].items()},
+        created=None if created is None else float(created),
+        source=str(description["source"]),
+    )
+    return Record(task, float(description["written"]))
+
+
+def _space(description: dict[str, Any]) -> Space:
+    conditions = {
+        str(name): Condition(
+            parent=condition["parent"],
+            choices=tuple(condition["choices"]),
+            at_least=condition["at_least"],
+        )
+        for name, condition in description["conditions"].items()
+    }
+    return Space.from_json(description["space"]).with_conditions(conditions)
+
+
+def _trials(rows: pa.Table) -> Iterator[Trial]:
+    """The trials of a table.
+
+    Raises:
+        ValueError, KeyError, TypeError: For rows that are no trials.
+    """
+    columns = {
+        name: rows.column(name).to_pylist() for name in rows.column_names if name != "state"
+    }
+    # All texts in one: faster, and equal names become one object instead of one a trial.
+    configurations = json.loads(f"[{','.join(columns['configuration'])}]")
+    if len(configurations) != len(rows) or not all(isinstance(c, dict) for c in configurations):
+        raise ValueError("each row's configuration must be one JSON object")
+    return map(
+        Trial,
+        configurations,
+        columns["value"],
+        _states(rows.column("state").combine_chunks()),
+        map(_curve, columns["curve_steps"], columns["curve_values"]),
+        columns["cost"],
+        columns["started"],
+        columns["finished"],
+    )
+
+
+def _states(column: pa.DictionaryArray) -> list[TrialState]:
+    # Looking up each of the few distinct texts once: Arrow's own way is ten times slower.
+    states = [_STATES[text] for text in column.dictionary.to_pylist()]
+    return [states[index] for index in column.indices.to_pylist()]
+
+
+def _curve(steps: list[float], values: list[float]) -> tuple[tuple[float, float], ...]:
+    return tuple(zip(steps, values, strict=True)) if steps or values else ()
+
+
+# ---- digests -------------------------------------------------------------------------------
+
+
+def digest(data: Any) -> str:
+    """Hexadecimal digits that differ for data that differs as JSON."""
+    return hashlib.sha256(json.dumps(data).encode()).hexdigest()[:DIGITS]

@@ -1,0 +1,252 @@
+"""A Gaussian process in closed form, as a BoTorch model.
+
+One class serves as the target-only model and as the transferred one, which has the past tasks
+for a prior:
+
+    f(x) = sum_i w_i F_i(x) + g(x) + c        w_i ~ N(rho_i, kappa rho_i)
+    g ~ GP(0, signal * Matern-5/2)            c ~ N(0, constant)
+
+F_i(x) is what past task i predicts at x. With equal rho the prior mean is the past tasks' mean
+and, at kappa = 1, the prior covariance is their empirical second moment: the present task is
+much like one more draw from the population that the past ones came from (the idea of HyperBO,
+Wang et al. 2024, "Pre-trained Gaussian processes for Bayesian optimization"). Conditioning on a
+few trials tells which past tasks the present one resembles; g learns what none of them knows.
+Integrating out w and c leaves a Gaussian process, so that everything is exact.
+
+Notation: see ``metahpo.tasks.space``; t past tasks.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from botorch.models.model import Model
+from botorch.posteriors.gpytorch import GPyTorchPosterior
+from gpytorch.distributions import MultivariateNormal
+from scipy.linalg import LinAlgError, cho_solve, cholesky, solve_triangular
+from torch import Tensor
+
+from metahpo.surrogate.gp.kernel import JITTER, matern52, matern52_tensor
+from metahpo.surrogate.gp.past_models import PastModels
+from metahpo.tasks.space import Array
+
+MINIMUM_VARIANCE = 1e-10
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Of g and c.
+
+    Attributes:
+        lengthscales: p, one a feature.
+        signal: Variance of g.
+        noise: Variance of the observations.
+        constant: Variance of c.
+    """
+
+    lengthscales: Array
+    signal: float
+    noise: float
+    constant: float
+
+
+@dataclass(frozen=True, eq=False)
+class Prior:
+    """What past tasks say: F, rho and kappa above; rho is t and sums to 1."""
+
+    past: PastModels
+    rho: Array
+    kappa: float
+
+    @property
+    def variances(self) -> Array:
+        """t: prior variances of the weights."""
+        return self.kappa * self.rho
+
+
+class ClosedFormGP(Model):
+    """The posterior process given observed scores.
+
+    Args:
+        X: n x p features.
+        scores: n.
+        kernel: Of g and c.
+        prior: The past tasks, if any.
+
+    Raises:
+        numpy.linalg.LinAlgError: Where the covariance cannot be factorised.
+    """
+
+    def __init__(
+        self, X: Array, scores: Array, kernel: Kernel, prior: Prior | None = None
+    ) -> None:
+        super().__init__()
+        self.X, self.scores, self.kernel, self.prior = X, scores, kernel, prior
+        predictions = prior.past.predict(X) if prior else np.empty((len(X), 0))
+        mean = predictions @ prior.rho if prior else np.zeros(len(X))
+        gram = kernel.signal * matern52(X, X, kernel.lengthscales) + kernel.constant
+        if prior:
+            gram = gram + (predictions * prior.variances) @ predictions.T
+        gram[np.diag_indices_from(gram)] += kernel.noise + JITTER
+        self.factor = _cholesky(gram)
+        residual = scores - mean
+        self.alpha = cho_solve((self.factor, True), residual, check_finite=False)
+        # Of each score given the ones before it; the chain rule reads them off the factor.
+        surprise = solve_triangular(self.factor, residual, lower=True, check_finite=False)
+        self.log_densities = -0.5 * (surprise**2 + math.log(2.0 * math.pi)) - np.log(
+            np.diag(self.factor)
+        )
+        self._predictions = predictions
+        self._tensors = tuple(
+            torch.as_tensor(array, dtype=torch.float64)
+            for array in (
+                X / kernel.lengthscales,
+                kernel.lengthscales,
+                self.alpha,
+                _inverse_triangle(self.factor),
+                predictions * prior.variances if prior else predictions,
+            )
+        )
+
+    # ---- BoTorch's side --------------------------------------------------------------------
+
+    @property
+    def num_outputs(self) -> int:
+        """One."""
+        return 1
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """No batch of models."""
+        return torch.Size([])
+
+    def posterior(
+        self,
+        X: Tensor,
+        output_indices: list[int] | None = None,
+        observation_noise: bool | Tensor = False,
+        posterior_transform: Any = None,
+    ) -> Any:
+        """The joint posterior over scores.
+
+        Args:
+            X: ``batch_shape x q x p``, features.
+            output_indices: There is one output: None or [0].
+            observation_noise: Whether to add the noise variance, or a variance to add.
+            posterior_transform: Applied to the result, if given.
+
+        Returns:
+            A ``GPyTorchPosterior`` of ``batch_shape x q x 1``.
+        """
+        mean, covariance = self._joint(X)
+        if not isinstance(observation_noise, bool):
+            covariance = covariance + torch.diag_embed(observation_noise.squeeze(-1))
+        elif observation_noise:
+            covariance = covariance + self.kernel.noise * torch.eye(X.shape[-2], dtype=X.dtype)
+        posterior = GPyTorchPosterior(MultivariateNormal(mean, covariance))
+        return posterior_transform(posterior) if posterior_transform else posterior
+
+    def _joint(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean ``batch_shape x q`` and covariance ``batch_shape x q x q``."""
+        mean, explained, own = self._terms(X)
+        if X.shape[-2] == 1:
+            variance = self._variance(explained, own).unsqueeze(-1)
+            return mean, variance
+        scaled = X / self._tensors[1]
+        joint = self.kernel.signal * matern52_tensor(scaled, scaled) + self.kernel.constant
+        if self.prior:
+            joint = joint + (own * torch.as_tensor(self.prior.variances)) @ own.mT
+        joint = joint - explained @ explained.mT
+        return mean, joint + MINIMUM_VARIANCE * torch.eye(X.shape[-2], dtype=X.dtype)
+
+    def mean_and_variance(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        """Posterior mean and variance of scores at single points.
+
+        Args:
+            X: ``... x p``.
+
+        Returns:
+            Two tensors of ``...``.
+        """
+        mean, explained, own = self._terms(X)
+        return mean, self._variance(explained, own)
+
+    def _terms(self, X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean, what the data explain (... x n; its square is the variance), F(X) (... x t)."""
+        scaled_X, lengthscales, alpha, inverse_factor, weighted = self._tensors
+        cross = (
+            self.kernel.signal * matern52_tensor(X / lengthscales, scaled_X) + self.kernel.constant
+        )
+        if not self.prior:
+            mean, own = cross @ alpha, cross[..., :0]
+        else:
+            own = self.prior.past(X)
+            cross = cross + own @ weighted.mT
+            mean = own @ torch.as_tensor(self.prior.rho) + cross @ alpha
+        return mean, cross @ inverse_factor.mT, own
+
+    def _variance(self, explained: Tensor, own: Tensor) -> Tensor:
+        variance = self.kernel.signal + self.kernel.constant - explained.square().sum(-1)
+        if self.prior:
+            variance = variance + own.square() @ torch.as_tensor(self.prior.variances)
+        return variance.clamp_min(MINIMUM_VARIANCE)
+
+    # ---- what the policy asks --------------------------------------------------------------
+
+    @cached_property
+    def incumbent(self) -> float:
+        """The largest posterior mean at an observed point: the best score, less its noise."""
+        with torch.no_grad():
+            return float(self.mean_and_variance(torch.as_tensor(self.X))[0].max())
+
+    @property
+    def log_evidence(self) -> float:
+        """Logarithm of the marginal likelihood of the scores."""
+        return float(self.log_densities.sum())
+
+    @cached_property
+    def task_weights(self) -> Array:
+        """t: posterior means of the past tasks' weights; nothing without a prior."""
+        if not self.prior:
+            return np.empty(0)
+        return self.prior.rho + self.prior.variances * (self._predictions.T @ self.alpha)
+
+    def believing(self, X: Array) -> ClosedFormGP:
+        """This model after seeing its own mean at X, as for trials that are still running.
+
+        The kriging believer of Ginsbourger et al. 2010: means stay, variances shrink.
+
+        Args:
+            X: m x p.
+        """
+        with torch.no_grad():
+            believed = self.mean_and_variance(torch.as_tensor(X))[0].numpy()
+        return ClosedFormGP(
+            np.concatenate([self.X, X]),
+            np.concatenate([self.scores, believed]),
+            self.kernel,
+            self.prior,
+        )
+
+
+def _cholesky(gram: Array) -> Array:
+    """Lower Cholesky factor, with as little extra jitter as it takes."""
+    for extra in (0.0, 1e-6, 1e-4):
+        try:
+            return cholesky(
+                gram + extra * np.mean(np.diag(gram)) * np.eye(len(gram)),
+                lower=True,
+                check_finite=False,
+            )
+        except LinAlgError:
+            continue
+    raise LinAlgError(f"a covariance of {len(gram)} trials is not positive definite")
+
+
+def _inverse_triangle(factor: Array) -> Array:
+    return solve_triangular(factor, np.eye(len(factor)), lower=True, check_finite=False)

@@ -1,0 +1,333 @@
+"""Search spaces: configurations to and from the unit cube.
+
+A search space is spoken in ``optuna.distributions``. This file is the only normaliser in the
+project: every model sees points of the unit cube that were made here.
+
+Notation, used in all numerical files of the package:
+
+    n   points (configurations)
+    d   hyperparameters
+    p   features: what a kernel measures distances between (``Space.features``)
+
+    points     n x d in [0, 1]; NaN where the hyperparameter is inactive. A value outside the
+               bounds, as past tasks may have, lies outside [0, 1].
+    features   n x p: numerical hyperparameters as they are, a categorical one as K columns
+               (one-hot), and an activity column for each hyperparameter that can be inactive.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    distribution_to_json,
+)
+
+from metahpo.tasks.distributions import (
+    MISSING,
+    Array,
+    SpaceError,
+    decode_column,
+    encode_column,
+    is_number,
+    level_indices,
+    levels_of,
+    parse_distribution,
+    positions_of_levels,
+)
+
+Configuration: TypeAlias = Mapping[str, Any]
+
+# Where an inactive hyperparameter is put: halfway, so that no end of its range is preferred.
+INACTIVE_POSITION = 0.5
+# Two choices of a categorical one-hot lie sqrt(2) apart; scaled, they lie one range apart.
+ONE_HOT_SCALE = 1.0 / math.sqrt(2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A hyperparameter is active only while ``parent`` is active and its value is admitted.
+
+    Attributes:
+        parent: Name of the hyperparameter that decides.
+        choices: Admitted choices of a categorical parent.
+        at_least: Smallest admitted value of a numerical parent (``n_units_3`` needs three
+            layers).
+    """
+
+    parent: str
+    choices: tuple[Any, ...] = ()
+    at_least: float | None = None
+
+    def admits(self, value: Any) -> bool:
+        """Whether the parent's ``value`` makes the hyperparameter active."""
+        if self.at_least is not None:
+            return is_number(value) and value >= self.at_least
+        return value in self.choices
+
+
+@dataclass(frozen=True)
+class Space:
+    """An ordered set of hyperparameters with their distributions and conditions.
+
+    Args:
+        distributions: Hyperparameter names and their ``optuna.distributions``.
+        conditions: For the hyperparameters that are not always active, when they are.
+
+    Raises:
+        SpaceError: For a distribution that is none of Float, Int and Categorical, and for a
+            condition on or of a hyperparameter that the space lacks.
+    """
+
+    distributions: Mapping[str, BaseDistribution]
+    conditions: Mapping[str, Condition] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, distribution in self.distributions.items():
+            if not isinstance(
+                distribution, FloatDistribution | IntDistribution | CategoricalDistribution
+            ):
+                raise SpaceError(
+                    f"hyperparameter {name!r}: expected a Float-, Int- or "
+                    f"CategoricalDistribution, got {distribution!r}"
+                )
+        for name, condition in self.conditions.items():
+            if missing := {name, condition.parent} - self.distributions.keys():
+                raise SpaceError(
+                    f"the condition of {name!r} on {condition.parent!r}: both must be in the "
+                    f"space, {sorted(missing)} is not"
+                )
+        object.__setattr__(self, "distributions", MappingProxyType(dict(self.distributions)))
+        object.__setattr__(self, "conditions", MappingProxyType(dict(self.conditions)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Mapping proxies do not pickle.
+        return Space, (dict(self.distributions), dict(self.conditions))
+
+    def __len__(self) -> int:
+        return len(self.distributions)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.distributions)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.distributions
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The hyperparameters' names, in the order of the columns."""
+        return tuple(self.distributions)
+
+    @cached_property
+    def levels(self) -> tuple[int, ...]:
+        """The number of values each hyperparameter can take; 0 for a continuous one."""
+        return tuple(levels_of(distribution) for distribution in self.distributions.values())
+
+    @cached_property
+    def is_categorical(self) -> tuple[bool, ...]:
+        """Whether each hyperparameter is categorical."""
+        return tuple(
+            isinstance(distribution, CategoricalDistribution)
+            for distribution in self.distributions.values()
+        )
+
+    # ---- configurations <-> points ---------------------------------------------------------
+
+    def encode(self, configurations: Sequence[Configuration]) -> Array:
+        """Configurations as points.
+
+        Args:
+            configurations: n configurations. A hyperparameter that a configuration lacks is
+                inactive there, and so is a value that has no place in this space (an unknown
+                choice, a text for a number, a negative number on a log scale). Others are
+                ignored. Numerical values outside the bounds are placed outside [0, 1].
+
+        Returns:
+            n x d, NaN where inactive.
+        """
+        points = np.empty((len(configurations), len(self)))
+        for column, (name, distribution) in enumerate(self.distributions.items()):
+            values = [configuration.get(name, MISSING) for configuration in configurations]
+            points[:, column] = encode_column(values, distribution)
+        return points
+
+    def decode(self, points: Array) -> list[dict[str, Any]]:
+        """Points as configurations that the distributions contain.
+
+        Args:
+            points: n x d; clipped to [0, 1], rounded to the nearest value that the
+                distribution has; NaN leaves the hyperparameter out.
+
+        Returns:
+            n configurations.
+        """
+        configurations: list[dict[str, Any]] = [{} for _ in range(len(points))]
+        for column, (name, distribution) in enumerate(self.distributions.items()):
+            active = ~np.isnan(points[:, column])
+            values = decode_column(np.clip(points[active, column], 0.0, 1.0), distribution)
+            for row, value in zip(np.flatnonzero(active), values, strict=True):
+                configurations[row][name] = value
+        return configurations
+
+    def snap(self, points: Array) -> Array:
+        """Points moved to the centre of the level that ``decode`` takes them for.
+
+        Args:
+            points: n x d; clipped to [0, 1]. Hyperparameters without levels stay.
+
+        Returns:
+            n x d, inactive where it was.
+        """
+        snapped = np.clip(points, 0.0, 1.0)
+        for column, levels in enumerate(self.levels):
+            if levels:
+                active = ~np.isnan(snapped[:, column])
+                distribution = self._distribution(column)
+                indices = level_indices(snapped[active, column], distribution)
+                snapped[active, column] = positions_of_levels(indices, distribution)
+        return snapped
+
+    def level_positions(self, column: int) -> Array:
+        """Positions in [0, 1] of all values of a hyperparameter that has levels, ascending."""
+        return positions_of_levels(np.arange(self.levels[column]), self._distribution(column))
+
+    # ---- points -> features ----------------------------------------------------------------
+
+    @cached_property
+    def feature_owner(self) -> tuple[int, ...]:
+        """For each of the p features, the hyperparameter (column of a point) it comes from.
+
+        Activity columns come last and own themselves: d, d + 1, ...
+        """
+        owner: list[int] = []
+        for column, name in enumerate(self.names):
+            owner.extend([column] * (self._choices(name) or 1))
+        conditional = sum(name in self.conditions for name in self.names)
+        return (*owner, *range(len(self), len(self) + conditional))
+
+    @cached_property
+    def numerical_features(self) -> tuple[tuple[int, int], ...]:
+        """Pairs (feature, column) for the numerical hyperparameters."""
+        owners = self.feature_owner
+        return tuple(
+            (owners.index(column), column)
+            for column, categorical in enumerate(self.is_categorical)
+            if not categorical
+        )
+
+    def features(self, points: Array) -> Array:
+        """What kernels measure distances between.
+
+        Args:
+            points: n x d.
+
+        Returns:
+            n x p, without NaN: an inactive number is put halfway, an inactive categorical has
+            no choice, and the activity columns tell which were inactive.
+        """
+        blocks: list[Array] = []
+        active = ~np.isnan(points)
+        for column, name in enumerate(self.names):
+            if choices := self._choices(name):
+                blocks.append(_one_hot(points[:, column], choices))
+            else:
+                filled = np.where(active[:, column], points[:, column], INACTIVE_POSITION)
+                blocks.append(filled[:, None])
+        conditional = [column for column, name in enumerate(self.names) if name in self.conditions]
+        blocks.append(active[:, conditional].astype(float))
+        return np.concatenate(blocks, axis=1) if blocks else np.empty((len(points), 0))
+
+    # ---- conditions ------------------------------------------------------------------------
+
+    def activate(self, points: Array) -> Array:
+        """Points whose activity agrees with the conditions.
+
+        Hyperparameters that a condition rules out become NaN; active ones that are NaN are
+        put halfway. Parents are decided before the hyperparameters that depend on them.
+
+        Args:
+            points: n x d.
+
+        Returns:
+            n x d.
+        """
+        points = np.where(np.isnan(points), INACTIVE_POSITION, points)
+        for name in self._parents_first():
+            condition = self.conditions[name]
+            parent = points[:, self.names.index(condition.parent)]
+            admitted = self._admitted(condition, parent)
+            points[~admitted, self.names.index(name)] = np.nan
+        return points
+
+    def with_conditions(self, conditions: Mapping[str, Condition]) -> Space:
+        """The same hyperparameters under these conditions; unknown names are dropped."""
+        known = {
+            name: condition
+            for name, condition in conditions.items()
+            if name in self and condition.parent in self
+        }
+        return replace(self, conditions=known)
+
+    def _admitted(self, condition: Condition, parent: Array) -> NDArray[np.bool_]:
+        """n: whether each position of the parent (NaN: inactive) is admitted."""
+        distribution = self.distributions[condition.parent]
+        active = np.flatnonzero(~np.isnan(parent))
+        values = decode_column(np.clip(parent[active], 0.0, 1.0), distribution)
+        admitted = np.zeros(len(parent), dtype=bool)
+        admitted[active] = [condition.admits(value) for value in values]
+        return admitted
+
+    def _parents_first(self) -> list[str]:
+        ordered: list[str] = []
+        waiting = list(self.conditions)
+        while waiting:
+            ready = [name for name in waiting if self.conditions[name].parent not in waiting]
+            if not ready:
+                raise SpaceError(f"the conditions of {sorted(waiting)} depend on each other")
+            ordered += ready
+            waiting = [name for name in waiting if name not in ready]
+        return ordered
+
+    # ---- JSON ------------------------------------------------------------------------------
+
+    def to_json(self) -> dict[str, str]:
+        """Each hyperparameter's distribution as Optuna's JSON text."""
+        return {name: distribution_to_json(value) for name, value in self.distributions.items()}
+
+    @classmethod
+    def from_json(cls, texts: Mapping[str, str]) -> Space:
+        """The space that ``to_json`` wrote.
+
+        Raises:
+            SpaceError: For a text that is no distribution.
+        """
+        return cls({name: parse_distribution(text) for name, text in texts.items()})
+
+    def _distribution(self, column: int) -> BaseDistribution:
+        return self.distributions[self.names[column]]
+
+    def _choices(self, name: str) -> int:
+        """The number of choices of a categorical hyperparameter, 0 for a numerical one."""
+        distribution = self.distributions[name]
+        if isinstance(distribution, CategoricalDistribution):
+            return len(distribution.choices)
+        return 0
+
+
+def _one_hot(positions: Array, choices: int) -> Array:
+    active = np.flatnonzero(~np.isnan(positions))
+    block = np.zeros((len(positions), choices))
+    indices = np.clip(np.floor(positions[active] * choices), 0, choices - 1).astype(int)
+    block[active, indices] = ONE_HOT_SCALE
+    return block

@@ -1,0 +1,104 @@
+"""A task: one tuning problem with its search space and its trials."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+
+from metahpo.tasks.space import Array, Configuration, Space
+
+
+class TrialState(StrEnum):
+    """What became of a trial."""
+
+    COMPLETE = "complete"
+    PRUNED = "pruned"
+    FAILED = "failed"
+    RUNNING = "running"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A configuration and what came of it.
+
+    Attributes:
+        configuration: Values by hyperparameter; one that is absent was inactive.
+        value: What is maximised; None while running and for a failed trial. A pruned trial
+            carries its last report. Hosts that minimise flip the sign at their border.
+        state: What became of it.
+        curve: Reports on the way as (step, value), in the order of the steps.
+        cost: Seconds it took, where known.
+        started: POSIX timestamp in seconds, where known.
+        finished: POSIX timestamp in seconds, where known.
+    """
+
+    configuration: Configuration
+    value: float | None
+    state: TrialState = TrialState.COMPLETE
+    curve: tuple[tuple[float, float], ...] = ()
+    cost: float | None = None
+    started: float | None = None
+    finished: float | None = None
+
+    @property
+    def observed(self) -> bool:
+        """Whether it tells something: complete or pruned, with a finite value."""
+        return (
+            self.state in (TrialState.COMPLETE, TrialState.PRUNED)
+            and self.value is not None
+            and math.isfinite(self.value)
+        )
+
+
+# Values beyond this, as some report for a failure, count as this: their squares are still finite.
+LARGEST_VALUE = 1e100
+
+
+def bounded(values: Sequence[float]) -> Array:
+    """Values for arithmetic: n, none beyond ``LARGEST_VALUE`` either way."""
+    return np.clip(np.asarray(values, dtype=float), -LARGEST_VALUE, LARGEST_VALUE)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One tuning problem: a past one, or the study in progress.
+
+    Attributes:
+        name: Names the task to people (a study's name) and, within an archive, identifies it.
+        space: Its hyperparameters.
+        trials: In the order in which they were started.
+        metafeatures: What describes the task beforehand, by name.
+        created: POSIX timestamp in seconds, where known.
+        source: Where it was read from: a storage URL, a folder, a script.
+    """
+
+    name: str
+    space: Space
+    trials: tuple[Trial, ...] = ()
+    metafeatures: Mapping[str, float] = field(default_factory=dict)
+    created: float | None = None
+    source: str = ""
+
+    @property
+    def observed(self) -> list[Trial]:
+        """The trials that tell something."""
+        return [trial for trial in self.trials if trial.observed]
+
+    @property
+    def values(self) -> Array:
+        """The values of those, n, none beyond ``LARGEST_VALUE`` either way."""
+        return bounded([float(t.value) for t in self.observed if t.value is not None])
+
+    @property
+    def running(self) -> list[Trial]:
+        """The trials whose outcome is awaited."""
+        return [trial for trial in self.trials if trial.state is TrialState.RUNNING]
+
+    @property
+    def failed(self) -> list[Trial]:
+        """The trials that ended without a finite value."""
+        return [t for t in self.trials if not t.observed and t.state is not TrialState.RUNNING]

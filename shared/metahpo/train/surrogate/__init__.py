@@ -1,0 +1,6 @@
+"""Meta-training and fine-tuning of the surrogate's network (docs/surrogate.md).
+
+``surrogate_training`` and ``fine_tuning`` are the entries; episodes come from a prior (``prior*``)
+and from recorded tasks (``recorded``, ``variations``). For maintainers and for users who train on
+an archive of their own, through ``metahpo train surrogate``.
+"""

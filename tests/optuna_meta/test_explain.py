@@ -1,0 +1,109 @@
+import optuna
+import pytest
+from optuna.distributions import FloatDistribution
+
+from metahpo import Space, Task, Trial
+from metahpo.suggest.decision import Decision, Source
+from metahpo.suggest.decision_text import describe
+from optuna_meta import MetaSampler, explain
+
+PAST = Task(
+    "last week",
+    Space({"x": FloatDistribution(0, 1)}),
+    tuple(Trial({"x": x / 8}, -abs(x / 8 - 0.25)) for x in range(9)),
+)
+
+
+def test_describe_tells_all_there_is():
+    decision = Decision(
+        configurations=(),
+        source=Source.ACQUISITION,
+        reason="It promises most.",
+        past_tasks=(("mnist", 0.6), ("cifar", -0.396), ("svhn", 0.004)),
+        trust=0.75,
+        mean=0.91234,
+        deviation=0.01234,
+        shrunk={"lr": (1e-5, 0.01), "layers": (2.0, 5.0)},
+    )
+    assert describe(decision) == (
+        "Found by the acquisition function, which weighs promise and novelty. "
+        "It promises most. "
+        "Past tasks that carried weight: mnist (60%), cifar (40%, reversed) "
+        "and svhn (less than 1%). "
+        "Predicted value: 0.9123 ± 0.01234. "
+        "Weight of the history against this study's own trials: 75%. "
+        "The search was narrowed to lr from 1e-05 to 0.01 and layers from 2 to 5."
+    )
+
+
+@pytest.mark.parametrize("source", Source)
+def test_describe_leaves_out_what_is_not_known(source):
+    text = describe(Decision((), source, "Thus."))
+    assert text.endswith("Thus.")
+    assert "None" not in text
+
+
+def test_describe_sums_up_the_light_tasks():
+    weights = tuple((f"task {i}", 0.1) for i in range(10))
+    text = describe(Decision((), Source.PORTFOLIO, "Thus.", past_tasks=weights))
+    assert "task 4 (10%) and 5 more (50%)" in text
+    assert "task 5" not in text
+
+
+def test_explains_finished_and_live_trials():
+    live = []
+
+    def objective(trial):
+        x = trial.suggest_float("x", 0, 1)
+        live.append(explain(trial))
+        return (x - 0.25) ** 2
+
+    study = optuna.create_study(sampler=MetaSampler(history=PAST, seed=0))
+    study.optimize(objective, n_trials=3)
+    assert [explain(trial) for trial in study.trials] == live
+    assert live[0].startswith("Trial 0: ")
+    assert "last week" in live[0]
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_the_prediction_has_the_study_s_sign(direction, monkeypatch):
+    monkeypatch.setattr(
+        "metahpo.suggest.policy.suggest",
+        lambda *_, **__: Decision(({"x": 0.5},), Source.ACQUISITION, "Thus.", mean=2.0),
+    )
+    sampler = MetaSampler(history=PAST)
+    study = optuna.create_study(direction=direction, sampler=sampler)
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+    expected = "-2" if direction == "minimize" else "2"
+    assert f"Predicted value: {expected}." in explain(study.trials[0])
+
+
+def test_a_prediction_of_zero_has_no_sign(monkeypatch):
+    monkeypatch.setattr(
+        "metahpo.suggest.policy.suggest",
+        lambda *_, **__: Decision(({"x": 0.5},), Source.ACQUISITION, "Thus.", mean=0.0),
+    )
+    study = optuna.create_study(direction="minimize", sampler=MetaSampler(history=PAST))
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+    assert "Predicted value: 0." in explain(study.trials[0])
+
+
+def test_trials_without_a_decision():
+    study = optuna.create_study(sampler=MetaSampler(seed=0))
+    study.enqueue_trial({"x": 0.5})
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+    with pytest.raises(ValueError, match="trial 0 carries no decision: its values were enqueued"):
+        explain(study.trials[0])
+
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler())
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+    with pytest.raises(ValueError, match="another sampler"):
+        explain(study.trials[0])
+
+
+def test_a_record_that_is_no_decision():
+    study = optuna.create_study(sampler=MetaSampler(seed=0))
+    trial = study.ask()
+    study._storage.set_trial_system_attr(trial._trial_id, "metahpo:decision", {"odd": 1})
+    with pytest.raises(ValueError, match="not a recorded decision"):
+        explain(trial)

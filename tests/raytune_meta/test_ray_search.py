@@ -1,0 +1,595 @@
+"""MetaSearch as Ray calls it: the Searcher's contract and its traps, without a cluster."""
+
+import importlib
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+from support.ray_folders import params, write_trial
+
+pytest.importorskip("ray.tune", reason="Ray is not installed: pip install 'metahpo[ray]'")
+
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+from ray import cloudpickle, tune
+from ray.tune.search import ConcurrencyLimiter, Searcher
+from ray.tune.search.search_generator import SearchGenerator
+
+from metahpo import Archive, Space, Task, Trial
+from metahpo.archive import SourceError
+from metahpo.tasks.task import TrialState
+from raytune_meta import MetaSearch
+
+SPACE = {"x": tune.uniform(-5, 5), "model": {"lr": tune.loguniform(1e-4, 1)}, "k": 3}
+DISTRIBUTIONS = Space(
+    {"x": FloatDistribution(-5, 5), "model/lr": FloatDistribution(1e-4, 1, log=True)}
+)
+
+
+def loss(config) -> float:
+    return (config["x"] - 2) ** 2 + config["model"]["lr"]
+
+
+def past() -> Task:
+    tried = [{"x": x / 2, "model/lr": 10 ** -(i % 4)} for i, x in enumerate(range(-10, 11))]
+    values = [-((c["x"] - 2) ** 2) - c["model/lr"] for c in tried]
+    return Task("past", DISTRIBUTIONS, tuple(Trial(*pair) for pair in zip(tried, values)))  # noqa: B905
+
+
+def searcher(limit: int | None = None, **arguments) -> MetaSearch:
+    search = MetaSearch(**{"seed": 0, **arguments})
+    assert search.set_search_properties("loss", "min", SPACE)
+    if limit is not None:
+        search.set_max_concurrency(limit)
+    return search
+
+
+def result(value, iteration: int = 1) -> dict:
+    return {"loss": value, "training_iteration": iteration}
+
+
+def run(search: MetaSearch, numbers, value=loss) -> list[dict]:
+    """One trial after the other."""
+    configs = []
+    for number in numbers:
+        configs.append(search.suggest(f"t{number}"))
+        search.on_trial_complete(f"t{number}", result(value(configs[-1])))
+    return configs
+
+
+def told(search: MetaSearch) -> Task:
+    return search._ledger.task("sweep", search._space.space, search.mode, {})
+
+
+# ---- what Ray tells beforehand -------------------------------------------------------------
+
+
+def test_the_contract_of_names():
+    search = MetaSearch()
+    assert isinstance(search, Searcher)
+    assert not hasattr(search, "searcher")  # that is how Ray finds wrappers
+    assert search.suggest.__code__.co_varnames[1] == "trial_id"
+
+
+def test_ray_gives_space_metric_and_mode():
+    search = searcher()
+    assert (search.metric, search.mode) == ("loss", "min")
+    assert search.suggest(trial_id="a").keys() == {"x", "model"}
+
+
+def test_a_space_of_ones_own_keeps_its_constants():
+    search = MetaSearch(SPACE, "loss", "min", seed=0)
+    assert not search.set_search_properties(None, None, {"other": 1})
+    assert search.suggest("a")["k"] == 3
+
+
+def test_metric_and_mode_may_come_apart_from_the_space():
+    search = MetaSearch(SPACE, seed=0)
+    search.set_search_properties("loss", "min", {"other": 1})
+    assert search.suggest("a")
+
+
+def test_functions_and_objects_in_a_space_of_ones_own():
+    class Thing:
+        pass
+
+    thing = Thing()
+    space = {
+        "x": tune.uniform(0, 1),
+        "double": tune.sample_from(lambda config: 2 * config["x"]),
+        "model": tune.choice([thing, {"p": tune.uniform(0, 1)}]),
+    }
+    search = MetaSearch(space, "loss", "min", seed=0)
+    configs = [search.suggest(str(i)) for i in range(8)]
+    assert all(config["double"] == 2 * config["x"] for config in configs)
+    assert any(
+        config["model"] is thing or isinstance(config["model"], Thing) for config in configs
+    )
+    assert any(isinstance(config["model"], dict) for config in configs)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"metric": "a"}, "the `metric` .*or `mode`"),
+        ({}, "the `metric` .*or `mode`"),
+    ],
+)
+def test_what_is_missing(arguments, message):
+    """Ray's own messages."""
+    with pytest.raises(RuntimeError, match=message):
+        MetaSearch(SPACE, **arguments).suggest("a")
+
+
+@pytest.mark.parametrize("space", [None, {}, {"k": 3}])
+def test_no_space(space):
+    with pytest.raises(RuntimeError, match="no search space has been defined"):
+        MetaSearch(space, "loss", "min").suggest("a")
+
+
+def test_a_mode_alone_means_the_anonymous_metric():
+    search = MetaSearch(SPACE, mode="max", seed=0)
+    search.suggest("a")
+    assert search.metric == "_metric"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"mode": "maximise"}, ValueError),
+        ({"metric": ["a", "b"], "mode": ["max", "min"]}, ValueError),
+        ({"metric": 5}, TypeError),
+        ({"seed": -1}, ValueError),
+        ({"task": {"rows": math.inf}}, ValueError),
+        ({"history": 5}, TypeError),
+        ({"history": ""}, ValueError),
+        ({"points_to_evaluate": [1]}, TypeError),
+        ({"points_to_evaluate": [{}], "evaluated_rewards": [1, 2]}, ValueError),
+        ({"points_to_evaluate": [{}], "evaluated_rewards": ["a"]}, TypeError),
+        ({"space": {"a/b": tune.uniform(0, 1)}}, ValueError),
+        ({"space": {"x": tune.grid_search([1, 2])}}, ValueError),
+    ],
+)
+def test_wrong_arguments(arguments, error):
+    with pytest.raises(error):
+        MetaSearch(**arguments)
+
+
+# ---- suggesting ----------------------------------------------------------------------------
+
+
+def test_it_converges():
+    search = searcher()
+    assert min(loss(config) for config in run(search, range(25))) < 0.05
+
+
+def test_a_quadratic_is_solved_to_a_hundredth():
+    """Ray's own test of convergence, with a third of its trials."""
+    search = MetaSearch({"x": tune.uniform(-20, 20)}, "loss", "min", seed=0)
+    tried = run(search, range(30), lambda config: config["x"] ** 2)
+    assert min(abs(config["x"]) for config in tried) < 0.01
+
+
+def test_one_at_a_time_it_decides_as_the_policy_does():
+    """Every result is used: nothing is planned ahead."""
+    from metahpo.suggest.plugin import trial_seed
+    from metahpo.suggest.policy import suggest
+
+    search, history = searcher(limit=1, history=past()), [past()]
+    for number in range(6):
+        task = told(search)
+        expected = suggest(
+            task, history, seed=trial_seed(0, number), define_by_run=False
+        ).configurations[0]
+        (config,) = run(search, [number])
+        assert {"x": config["x"], "model/lr": config["model"]["lr"]} == expected
+
+
+def test_the_first_trials_come_from_history():
+    config = searcher(history=past()).suggest("a")
+    assert loss(config) < 0.5
+
+
+def test_in_parallel_nothing_is_repeated_and_results_are_used():
+    search = searcher(limit=4, history=past())
+    running, tried = {}, []
+    for number in range(16):
+        config = search.suggest(f"t{number}")
+        running[f"t{number}"] = config
+        tried.append((config["x"], config["model"]["lr"]))
+        if len(running) == 4:
+            assert search.suggest("more") is None
+            first = next(iter(running))
+            search.on_trial_complete(first, result(loss(running.pop(first))))
+    assert len(set(tried)) == 16
+    assert min(abs(x - 2) for x, _ in tried) < 0.3
+
+
+def test_a_plan_is_thrown_away_when_a_generation_has_ended():
+    search = searcher(limit=3)
+    for trial_id in "abc":
+        search.suggest(trial_id)
+    search._plan.settle()
+    assert len(search._plan.ready) == 1
+    for number, trial_id in enumerate("abc"):
+        search.on_trial_complete(trial_id, result(float(number)))
+    assert search._plan.ended == 0
+    search.suggest("d")
+    # It was made with all three results.
+    assert search._plan.ended == 3
+
+
+def test_a_plan_that_still_holds_is_used():
+    search = searcher(limit=3)
+    for trial_id in "abc":
+        search.suggest(trial_id)
+    search._plan.settle()
+    ((ahead, _),) = search._plan.ready
+    search.on_trial_complete("b", result(1.0))
+    config = search.suggest("d")
+    assert {"x": config["x"], "model/lr": config["model"]["lr"]} == ahead
+
+
+def test_a_limiter_hands_its_limit_over():
+    search = searcher()
+    limiter = ConcurrencyLimiter(search, max_concurrent=2)
+    assert [limiter.suggest(i) is None for i in "abc"] == [False, False, True]
+    limiter.on_trial_complete("a", result(1.0))
+    assert limiter.suggest("c") is not None
+
+
+def test_seeds():
+    assert run(searcher(seed=1), range(3)) == run(searcher(seed=1), range(3))
+    first, second = (run(searcher(seed=s, surrogate="gp"), range(1)) for s in (1, 2))
+    assert first != second
+
+
+# ---- points --------------------------------------------------------------------------------
+
+
+def test_points_are_used_as_they_are():
+    points = [
+        {"x": 1.5, "model": {"lr": 0.02}},
+        {"x": 7.0, "model/lr": 1e-9, "extra": "kept"},  # beyond the bounds
+        {"x": -1.0},
+    ]
+    search = searcher(points_to_evaluate=points)
+    first, second, third = run(search, range(3))
+    assert first == points[0]
+    assert second == {"x": 7.0, "model": {"lr": 1e-9}, "extra": "kept"}
+    assert third["x"] == -1.0
+    assert 1e-4 <= third["model"]["lr"] <= 1
+    assert [t.configuration["x"] for t in told(search).trials] == [1.5, 7.0, -1.0]
+    assert run(search, [3])[0]["x"] not in (1.5, 7.0, -1.0)
+
+
+def test_points_in_conditional_spaces():
+    model = tune.choice(
+        [{"kind": "svm", "C": tune.uniform(0, 1)}, {"kind": "net", "lr": tune.uniform(0, 1)}]
+    )
+    point = {"model": {"kind": "net", "lr": 0.25}}
+    search = MetaSearch({"model": model}, "loss", "min", points_to_evaluate=[point])
+    assert search.suggest("a") == point
+    assert told(search).trials[0].configuration == {"model/kind": "net", "model/lr": 0.25}
+
+
+def test_known_rewards_are_learned_and_not_run():
+    points = [{"x": 2.0, "model": {"lr": 1e-4}}, {"x": -4.0, "model/lr": 1.0}]
+    search = searcher(points_to_evaluate=points, evaluated_rewards=[0.0001, 37.0])
+    assert search.suggest("a") not in points
+    assert [trial.value for trial in told(search).observed] == [-0.0001, -37.0]
+
+
+def test_add_evaluated_point():
+    search = searcher()
+    point = {"x": 1.0, "model": {"lr": 0.1}}
+    search.add_evaluated_point(point, 1.1, intermediate_values=[5.0, 3.0])
+    search.add_evaluated_point(point, 1.0, error=True)
+    search.add_evaluated_point(point, 9.0, pruned=True)
+    first, failed, pruned = told(search).trials
+    assert (first.value, len(first.curve)) == (-1.1, 3)
+    assert failed.value is None
+    assert pruned.value == -9.0
+
+
+# ---- results -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None, "text", True, []])
+def test_values_that_are_none(value):
+    search = searcher()
+    run(search, range(3))
+    search.suggest("bad")
+    search.on_trial_result("bad", result(value))
+    search.on_trial_complete("bad", result(value))
+    assert told(search).trials[-1].state is TrialState.FAILED
+    assert math.isfinite(run(search, [9])[0]["x"])
+
+
+def test_numpy_values_are_numbers():
+    search = searcher()
+    search.suggest("a")
+    search.on_trial_complete("a", result(np.float32(1.5)))
+    assert told(search).trials[0].value == -1.5
+
+
+def test_results_that_lack_the_metric():
+    search = searcher()
+    search.suggest("a")
+    search.on_trial_result("a", {"training_iteration": 1})
+    search.on_trial_complete("a", {"training_iteration": 2})
+    assert told(search).failed
+    assert search.suggest("b")
+
+
+def test_errors():
+    search = searcher(limit=1)
+    search.suggest("a")
+    search.on_trial_result("a", result(1.0))
+    search.on_trial_complete("a", error=True)
+    assert told(search).trials[0].value is None
+    assert search.suggest("b") is not None
+
+
+def test_a_scheduler_stops_a_trial_without_a_result():
+    """HyperBand does; the last report counts."""
+    search = searcher(limit=1)
+    search.suggest("a")
+    search.on_trial_result("a", result(3.0, 1))
+    search.on_trial_result("a", result(2.0, 2))
+    search.on_trial_complete("a", result=None)
+    assert told(search).trials[0].value == -2.0
+    search.suggest("b")
+    search.on_trial_complete("b")  # before it reported anything
+    assert told(search).trials[1].state is TrialState.FAILED
+    assert search.suggest("c") is not None
+
+
+def test_a_trial_that_was_stopped_early_counts_as_pruned():
+    search = searcher()
+    for trial_id, iteration in (("a", 9), ("b", 2)):
+        search.suggest(trial_id)
+        search.on_trial_complete(trial_id, result(1.0, iteration))
+    assert [t.state for t in told(search).trials] == [TrialState.COMPLETE, TrialState.PRUNED]
+
+
+def test_repeated_reports_count_once():
+    search = searcher()
+    search.suggest("a")
+    for iteration, value in ((1, 5.0), (2, 4.0), (3, 3.0), (2, 4.5), (3, 3.5)):
+        search.on_trial_result("a", result(value, iteration))
+    search.on_trial_complete("a", result(3.5, 3))
+    assert told(search).trials[0].curve == ((1, -5.0), (2, -4.5), (3, -3.5))
+
+
+def test_running_trials_are_pending():
+    search = searcher()
+    search.suggest("a")
+    search.on_trial_result("a", result(1.0))
+    (trial,) = told(search).trials
+    assert (trial.state, trial.value) == (TrialState.RUNNING, None)
+
+
+def test_a_failed_trial_that_is_tried_again():
+    search = searcher()
+    search.suggest("a")
+    search.on_trial_complete("a", error=True)
+    search.on_trial_result("a", result(2.0, 1))
+    assert told(search).running
+    search.on_trial_complete("a", result(1.0, 2))
+    assert told(search).trials[0].value == -1.0
+
+
+def test_trials_that_it_did_not_suggest():
+    """Ray restarts errored trials under other names; results hold the configuration."""
+    search = searcher()
+    search.on_trial_complete("unknown")
+    search.on_trial_result("unknown", {"loss": 1.0})
+    assert not told(search).trials
+    config = {"config/x": 1.0, "config/model/lr": 0.1, "config/k": 3}
+    search.on_trial_complete("other", {**result(1.0), **config})
+    assert told(search).trials[0].configuration == {"x": 1.0, "model/lr": 0.1}
+
+
+def test_a_model_that_fails_does_not_end_the_sweep(monkeypatch, caplog):
+    def fail(*_, **__):
+        raise np.linalg.LinAlgError("singular")
+
+    monkeypatch.setattr("metahpo.suggest.policy.suggest", fail)
+    search = searcher(limit=3)
+    assert all(search.suggest(str(i)) for i in range(3))
+    assert "The model failed" in caplog.text
+    assert "fallback" in search.explain("0")
+
+
+def test_explain():
+    search = searcher(history=past())
+    run(search, range(3))
+    assert "portfolio" in search.explain("t0")
+    assert "past (100%)" in search.explain("t2")
+    with pytest.raises(ValueError, match="did not decide"):
+        search.explain("unknown")
+
+
+# ---- saving and restoring ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", [None, 1, 3])
+def test_five_and_five_are_ten(tmp_path, limit):
+    path = str(tmp_path / "state")
+    once = run(searcher(limit, history=past()), range(10))
+    first = searcher(limit, history=past())
+    configs = run(first, range(5))
+    first.save(path)
+    second = MetaSearch(history=past())
+    if limit is not None:
+        second.set_max_concurrency(limit)
+    second.restore(path)
+    assert configs + run(second, range(5, 10)) == once
+
+
+def test_the_state_is_explicit(tmp_path):
+    """JSON without a pickle, written as a whole."""
+    search = searcher(limit=2, history=past(), points_to_evaluate=[{"x": 1.0}])
+    run(search, range(4))
+    search.suggest("running")
+    search.save(str(tmp_path / "state"))
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+    state = json.loads((tmp_path / "state").read_text())
+    assert len(state["trials"]) == 5
+    before = (tmp_path / "state").read_text()
+    search._seed = object()  # what JSON cannot hold
+    with pytest.raises(TypeError):
+        search.save(str(tmp_path / "state"))
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+    assert (tmp_path / "state").read_text() == before
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"metahpo": 99}', "\x80\x04"])
+def test_what_is_no_saved_state(tmp_path, text):
+    (tmp_path / "state").write_text(text)
+    with pytest.raises(ValueError, match=r"no saved state|newer version"):
+        MetaSearch().restore(str(tmp_path / "state"))
+
+
+def test_a_resumed_experiment_goes_on_with_its_running_trials(tmp_path):
+    """The saved state has its own space, metric and mode: Ray gives none."""
+    search = SearchGenerator(searcher(limit=2))
+    search.searcher.suggest("a")
+    search.save_to_dir(str(tmp_path), "session")
+    again = MetaSearch()
+    again.set_max_concurrency(2)
+    resumed = SearchGenerator(again)
+    assert resumed.has_checkpoint(str(tmp_path))
+    resumed.restore_from_dir(str(tmp_path))
+    assert (again.metric, again.mode) == ("loss", "min")
+    assert again.suggest("b") is not None
+    assert again.suggest("c") is None  # "a" still runs
+    again.on_trial_complete("a", result(1.0))
+    assert again.suggest("c") is not None
+
+
+def test_a_new_sweep_does_not_wait_for_the_trials_of_the_former(tmp_path):
+    path = str(tmp_path / "state")
+    first = searcher(limit=1)
+    first.suggest("a")
+    first.save(path)
+    second = MetaSearch()
+    second.set_max_concurrency(1)
+    second.restore(path)
+    assert second.suggest("b") is not None
+    assert second.suggest("c") is None
+
+
+def test_a_saved_space_with_functions_must_be_given_again(tmp_path):
+    path = str(tmp_path / "state")
+    space = {"x": tune.uniform(0, 1), "f": tune.sample_from(lambda config: config["x"])}
+    search = MetaSearch(space, "loss", "min", seed=0)
+    search.suggest("a")
+    search.save(path)
+    with pytest.raises(ValueError, match="give `space` to MetaSearch again"):
+        MetaSearch().restore(path)
+    again = MetaSearch(space)
+    again.restore(path)
+    config = again.suggest("b")
+    assert config["f"] == config["x"]
+
+
+def test_it_pickles_at_any_time():
+    """Tuner pickles it at construction."""
+    search = searcher(limit=3, history=[past()])
+    for trial_id in "abc":
+        search.suggest(trial_id)
+    again = cloudpickle.loads(cloudpickle.dumps(search))
+    search.on_trial_complete("a", result(1.0))
+    again.on_trial_complete("a", result(1.0))
+    assert again.suggest("d") == search.suggest("d")
+
+
+# ---- history -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> str:
+    for number in range(1, 6):
+        write_trial(tmp_path / "run", number, params(number), [0.1 * number])
+    return str(tmp_path / "run")
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    url = f"sqlite:///{tmp_path / 'hpo.sqlite3'}"
+    study = optuna.create_study(storage=url, study_name="study", direction="minimize")
+    for x in (0.1, 0.2, 0.3):
+        study.tell(study.ask({"x": FloatDistribution(0, 1)}), x)
+    return url
+
+
+def names(search: MetaSearch) -> list[str]:
+    return [task.name for task in search._known()[1]]
+
+
+def test_every_kind_of_history(experiment, url, tmp_path):
+    Archive(tmp_path / "archive").add(past())
+    study = optuna.create_study(study_name="in memory")
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=2)
+    everything = [experiment, url, tmp_path / "archive", study, Archive(tmp_path / "archive")]
+    search = MetaSearch({"x": tune.uniform(0, 1)}, "eval/acc", "max", history=everything, seed=0)
+    assert search.suggest("a")
+    # The archive that was given twice has no times by which to tell.
+    assert names(search) == ["run", "study", "past", "in memory", "past"]
+
+
+def test_a_history_that_is_not_there(tmp_path):
+    with pytest.raises(SourceError, match="nowhere"):
+        searcher(history=str(tmp_path / "nowhere")).suggest("a")
+
+
+def test_an_experiment_without_the_metric(experiment):
+    with pytest.raises(SourceError, match="no trial reported the metric 'loss_of'"):
+        MetaSearch(SPACE, "loss_of", "min", history=experiment).suggest("a")
+
+
+def test_a_sweep_is_never_its_own_history(experiment):
+    """A resumed sweep finds its own folder beside the others."""
+    space = {"model": {"lr": tune.loguniform(1e-6, 1), "layers": tune.randint(1, 9)}}
+    search = MetaSearch(space, "eval/acc", "max", history=experiment)
+    assert names(search) == ["run"]
+    resumed = MetaSearch(space, "eval/acc", "max", history=experiment)
+    for number in range(1, 6):
+        resumed.add_evaluated_point(params(number), 0.1 * number)
+    assert names(resumed) == []
+
+
+@pytest.mark.filterwarnings("ignore:Choices for a categorical:UserWarning")
+def test_choices_of_a_past_task_may_be_lists():
+    layers = CategoricalDistribution([[16, 16], [32]])  # type: ignore[list-item]
+    configurations = [{"layers": [16, 16]}, {"layers": [32]}, {"layers": [16, 16]}]
+    trials = tuple(Trial(c, float(i)) for i, c in enumerate(configurations))
+    past = Task("past", Space({"layers": layers}), trials)
+    search = MetaSearch({"layers": tune.choice([[16, 16], [32]])}, "acc", "max", history=[past])
+    assert search.suggest("a")["layers"] in ([16, 16], [32])
+
+
+# ---- imports -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("package", ["metahpo", "optuna_meta", "metahpo.cli", "raytune_meta"])
+def test_ray_is_not_imported(package):
+    program = f"import sys, {package}; assert 'ray' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_without_ray(monkeypatch):
+    """It says what to install; reading experiments works all the same."""
+    monkeypatch.setitem(sys.modules, "ray.tune", None)
+    package = importlib.import_module("raytune_meta")
+    assert package.read_experiment
+    with pytest.raises(ImportError, match=r"pip install 'metahpo\[ray\]'"):
+        _ = package.MetaSearch
+    with pytest.raises(AttributeError):
+        _ = package.nothing

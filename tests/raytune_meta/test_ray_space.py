@@ -1,0 +1,245 @@
+"""Ray's search spaces as metahpo's: every domain, nesting, conditions, and back."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+pytest.importorskip("ray.tune", reason="Ray is not installed: pip install 'metahpo[ray]'")
+
+from ray import tune
+from ray.tune.search.sample import Categorical, Float
+
+from metahpo.tasks.space import Condition, Space
+from raytune_meta.domains import from_json, to_json
+from raytune_meta.space import SearchSpace, merged, nested
+
+NESTED = {
+    "model": {"lr": tune.loguniform(1e-4, 1e-1), "layers": tune.randint(1, 5), "bias": True},
+    "widths": [16, tune.choice([8, 16]), (1, tune.uniform(0, 1))],
+    "data": "mnist",
+    1: tune.uniform(0, 1),
+}
+CONDITIONAL = {
+    "x": tune.uniform(0, 1),
+    "model": tune.choice(
+        [
+            {"kind": "svm", "C": tune.loguniform(0.1, 10), "shared": tune.uniform(0, 1)},
+            {
+                "kind": "net",
+                "lr": tune.loguniform(1e-4, 1e-1),
+                "shared": tune.uniform(0, 1),
+                "C": tune.uniform(0, 1),
+                "opt": tune.choice([{"sgd": {"momentum": tune.uniform(0, 1)}}, "adam"]),
+            },
+        ]
+    ),
+}
+
+
+def random_configurations(space: Space, count: int = 50) -> list[dict]:
+    points = np.random.default_rng(0).random((count, len(space)))
+    return space.decode(space.activate(points))
+
+
+@pytest.mark.parametrize(
+    ("domain", "expected"),
+    [
+        (tune.uniform(-1, 2), FloatDistribution(-1, 2)),
+        (tune.quniform(0.1, 0.5, 0.1), FloatDistribution(0.1, 0.5, step=0.1)),
+        (tune.quniform(0.3, 0.9, 0.3), FloatDistribution(0.3, 0.9, step=0.3)),
+        (tune.loguniform(1e-4, 1e-1), FloatDistribution(1e-4, 1e-1, log=True)),
+        (tune.qloguniform(0.5, 8, 0.5), FloatDistribution(0.5, 8, log=True)),
+        (tune.randn(10, 2), FloatDistribution(4, 16)),
+        (tune.qrandn(0, 1, 0.4), FloatDistribution(-2.8, 2.8, step=0.4)),
+        (tune.randint(1, 5), IntDistribution(1, 4)),
+        (tune.lograndint(1, 100), IntDistribution(1, 99, log=True)),
+        (tune.qrandint(1, 10, 3), IntDistribution(3, 9, step=3)),
+        (tune.qrandint(1, 10, 5), IntDistribution(5, 10, step=5)),
+        (tune.qrandint(1, 5, 1), IntDistribution(1, 4)),
+        (tune.qlograndint(2, 64, 2), IntDistribution(2, 64, log=True)),
+        (tune.choice(["a", 1, True, None]), CategoricalDistribution(["a", 1, True, None])),
+        (tune.choice([(1, 2), [3]]), CategoricalDistribution(["[1, 2]", "[3]"])),
+        (FloatDistribution(0, 1), FloatDistribution(0, 1)),
+    ],
+)
+def test_every_domain(domain, expected):
+    """As distributions; and every value that is made is one that Ray might draw."""
+    search_space = SearchSpace({"x": domain})
+    assert search_space.space.distributions == {"x": expected}
+    if isinstance(domain, FloatDistribution):
+        return
+    for configuration in random_configurations(search_space.space):
+        finished = search_space.finished(configuration)
+        value = search_space.resolve(finished, constants=False)["x"]
+        assert domain.is_valid(value)
+        if quantum := getattr(domain.get_sampler(), "q", None):
+            assert value / quantum == pytest.approx(round(value / quantum))
+        assert isinstance(value, float) == isinstance(domain, Float)
+        assert search_space.read({"x": value}) == finished
+
+
+def test_what_ray_draws_is_inside():
+    tree = {
+        "a": tune.quniform(0.1, 0.5, 0.1),
+        "b": tune.qrandint(1, 10, 3),
+        "c": tune.lograndint(1, 9),
+        "d": tune.qlograndint(2, 64, 2),
+        "e": tune.qloguniform(0.5, 8, 0.5),
+        "f": tune.randint(0, 3),
+    }
+    space = SearchSpace(tree).space
+    for name, domain in tree.items():
+        drawn = domain.sample(size=200, random_state=np.random.default_rng(0))
+        points = Space({name: space.distributions[name]}).encode([{name: v} for v in drawn])
+        assert (np.abs(points - 0.5) <= 0.5 + 1e-9).all(), name
+
+
+class TestNested:
+    def test_names_are_flat(self):
+        assert SearchSpace(NESTED).space.names == (
+            "model/lr",
+            "model/layers",
+            "widths/1",
+            "widths/2/1",
+            "1",
+        )
+
+    def test_there_and_back(self):
+        search_space = SearchSpace(NESTED)
+        for configuration in random_configurations(search_space.space):
+            tree = search_space.resolve(configuration, constants=False)
+            # Constants beside domains are Ray's to add; a list is whole.
+            assert tree.keys() == {"model", "widths", 1}
+            assert tree["model"].keys() == {"lr", "layers"}
+            assert tree["widths"][0] == 16
+            assert isinstance(tree["widths"][2], tuple)
+            assert search_space.read(tree) == configuration
+            assert search_space.read(json.loads(json.dumps(tree))) == configuration
+            whole = search_space.resolve(configuration, constants=True)
+            assert (whole["data"], whole["model"]["bias"]) == ("mnist", True)
+
+    def test_flat_trees_are_read_as_well(self):
+        flat = {"model/lr": 0.01, "model": {"layers": 2}, "data": "x"}
+        assert SearchSpace(NESTED).read(flat) == {"model/lr": 0.01, "model/layers": 2}
+
+    def test_taking_keys_apart(self):
+        assert nested({"a/b": 1, "a": {"c": 2}, "d": 3}) == {"a": {"b": 1, "c": 2}, "d": 3}
+        assert merged({"a": {"b": 1}, "d": 1}, {"a": {"c": 2}}) == {"a": {"b": 1, "c": 2}, "d": 1}
+        with pytest.raises(ValueError, match="both a value and a group"):
+            nested({"a": 1, "a/b": 2})
+
+
+class TestConditional:
+    def test_conditions(self):
+        space = SearchSpace(CONDITIONAL).space
+        assert space.conditions == {
+            "model/C": Condition("model/kind", ("svm",)),
+            "model/shared": Condition("model/kind", ("svm", "net")),
+            "model/lr": Condition("model/kind", ("net",)),
+            "model/C#2": Condition("model/kind", ("net",)),
+            "model/opt": Condition("model/kind", ("net",)),
+            "model/opt/sgd/momentum": Condition("model/opt", ("option 0",)),
+        }
+        assert space.distributions["model/C"] != space.distributions["model/C#2"]
+
+    def test_there_and_back(self):
+        search_space = SearchSpace(CONDITIONAL)
+        seen = set()
+        for configuration in random_configurations(search_space.space):
+            tree = search_space.resolve(configuration, constants=False)
+            assert search_space.read(tree) == configuration
+            model = tree["model"]
+            if model["kind"] == "svm":
+                assert model.keys() == {"kind", "C", "shared"}
+                seen.add("svm")
+            elif model["opt"] == "adam":
+                seen.add("adam")
+            else:
+                assert 0 <= model["opt"]["sgd"]["momentum"] <= 1
+                seen.add("sgd")
+        assert seen == {"svm", "adam", "sgd"}
+
+    def test_a_choice_that_nothing_tells_apart(self):
+        tree = {"c": tune.choice([{"a": tune.uniform(0, 1)}, {"b": tune.uniform(0, 1)}, [1, 2]])}
+        search_space = SearchSpace(tree)
+        assert search_space.space.names == ("c", "c/a", "c/b")
+        for configuration in random_configurations(search_space.space):
+            tree = search_space.resolve(configuration, constants=False)
+            assert search_space.read(tree) == configuration
+
+    def test_a_tree_of_no_option(self):
+        read = SearchSpace(CONDITIONAL).read({"x": 0.5, "model": {"kind": "forest"}})
+        assert read == {"x": 0.5}
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        "tree",
+        [{"x": tune.grid_search([1, 2])}, {"m": {"x": Categorical([1, 2]).grid()}}],
+    )
+    def test_grid_search(self, tree):
+        with pytest.raises(ValueError, match="Grid search parameters cannot be automatically"):
+            SearchSpace(tree)
+
+    @pytest.mark.parametrize(
+        "tree",
+        [
+            {"a/b": tune.uniform(0, 1)},
+            {"m": {"a/b": {"c": tune.uniform(0, 1)}}},
+            {"m": tune.choice([{"a/b": tune.uniform(0, 1)}, None])},
+        ],
+    )
+    def test_keys_with_a_slash(self, tree):
+        with pytest.raises(ValueError, match="the key 'a/b' of the search space holds '/'"):
+            SearchSpace(tree)
+
+    def test_constants_may_have_any_key(self):
+        assert SearchSpace({"a/b": 1, "x": tune.uniform(0, 1)}).space.names == ("x",)
+
+    @pytest.mark.parametrize(
+        "domain", [tune.qrandint(4, 5, 3), tune.qlograndint(1, 2, 3), Float(0, 1).normal(0, 1)]
+    )
+    def test_no_value(self, domain):
+        if isinstance(domain, Float):
+            assert SearchSpace({"x": domain}).space.distributions["x"] == FloatDistribution(0, 1)
+            return
+        with pytest.raises(ValueError, match="'x' has no value"):
+            SearchSpace({"x": domain})
+
+    def test_functions_and_legacy_expressions(self):
+        with pytest.raises(ValueError, match="'x': MetaSearch does not support"):
+            SearchSpace({"x": tune.sample_from(lambda: 1)})
+        with pytest.raises(ValueError, match=r"use tune\.sample_from"):
+            SearchSpace({"x": {"eval": "1"}})
+
+
+class TestJson:
+    @pytest.mark.parametrize("tree", [NESTED, CONDITIONAL])
+    def test_there_and_back(self, tree):
+        again = SearchSpace(from_json(json.loads(json.dumps(to_json(tree)))))
+        assert again.space == SearchSpace(tree).space
+        assert to_json(again.tree) == to_json(tree)
+
+    @pytest.mark.parametrize(
+        "domain",
+        [
+            tune.randn(1, 2),
+            tune.qrandn(1, 2, 0.5),
+            tune.qloguniform(0.5, 8, 0.5),
+            tune.qlograndint(2, 64, 2),
+            IntDistribution(1, 9, step=2),
+        ],
+    )
+    def test_domains(self, domain):
+        again = from_json(json.loads(json.dumps(to_json({"x": domain}))))
+        assert SearchSpace(again).space == SearchSpace({"x": domain}).space
+        assert math.isfinite(len(json.dumps(to_json(domain))))
+
+    def test_what_a_space_cannot_hold(self):
+        with pytest.raises(TypeError, match="cannot hold"):
+            to_json({"x": object()})
+        with pytest.raises(ValueError, match="not a recorded search space"):
+            from_json({"unknown": []})

@@ -1,0 +1,1 @@
+"""What several test files define alike: tasks, folders, trainables, interrupted trainings."""

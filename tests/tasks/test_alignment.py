@@ -1,0 +1,210 @@
+"""A past task seen from another space: what is matched, and where its values come to lie."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from metahpo.tasks.alignment import AlignedTask, align, match_names
+from metahpo.tasks.space import Space
+from metahpo.tasks.task import Task, Trial, TrialState
+
+UNIT = FloatDistribution(0, 1)
+
+
+def view(
+    past: dict[str, BaseDistribution], present: dict[str, BaseDistribution], *configurations: dict
+) -> AlignedTask:
+    trials = tuple(Trial(c, float(i)) for i, c in enumerate(configurations))
+    aligned = align(Task("past", Space(past), trials), Space(present))
+    assert aligned is not None
+    return aligned
+
+
+# ---- which hyperparameter is which ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("past", "present"),
+    [
+        ("lr", "learning_rate"),
+        ("eta", "lr"),
+        ("learningRate", "eta"),
+        ("optim/LR", "learning_rate"),
+        ("optimizer.lr", "lr"),
+        ("num.trees", "n_estimators"),
+        ("min.node.size", "min_samples_leaf"),
+        ("opt:weight-decay", "wd"),
+        ("encoder/width", "Width"),
+    ],
+)
+def test_synonyms(past, present):
+    for a, b in [(past, present), (present, past)]:
+        assert match_names(Space({a: UNIT}), Space({b: UNIT})) == {a: b}
+
+
+@pytest.mark.parametrize(
+    ("past", "present"), [("lr", "momentum"), ("units_0", "units_1"), ("num.trees", "trees")]
+)
+def test_other_names_are_other_hyperparameters(past, present):
+    assert match_names(Space({past: UNIT}), Space({present: UNIT})) == {}
+
+
+def test_the_same_name_wins_over_a_synonym():
+    past = Space({"eta": UNIT, "learning_rate": UNIT, "lr": UNIT})
+    assert match_names(past, Space({"lr": UNIT})) == {"lr": "lr"}
+    assert match_names(past, Space({"lr": UNIT, "eta": UNIT})) == {"eta": "eta", "lr": "lr"}
+
+
+def test_a_hyperparameter_is_matched_once():
+    one, two = Space({"lr": UNIT}), Space({"eta": UNIT, "learning_rate": UNIT})
+    assert match_names(one, two) == {"lr": "eta"}
+    assert match_names(two, one) == {"eta": "lr"}
+
+
+def test_the_same_word_spelt_otherwise_wins_over_a_synonym():
+    past = Space({"eta": UNIT, "learningRate": UNIT})
+    assert match_names(past, Space({"learning_rate": UNIT})) == {"learningRate": "learning_rate"}
+
+
+def test_a_switch_is_no_number():
+    switch = CategoricalDistribution([False, True])
+    for a, b in [(switch, UNIT), (switch, IntDistribution(0, 3))]:
+        assert match_names(Space({"x": a}), Space({"x": b})) == {}
+        assert match_names(Space({"x": b}), Space({"x": a})) == {}
+    assert match_names(Space({"x": switch}), Space({"x": switch})) == {"x": "x"}
+
+
+def test_types_that_carry_nothing_over_do_not_match():
+    words, numbers = CategoricalDistribution(["low", "high"]), CategoricalDistribution([16, 32])
+    for a, b in [(words, UNIT), (words, numbers), (words, IntDistribution(1, 3))]:
+        assert match_names(Space({"x": a}), Space({"x": b})) == {}
+        assert match_names(Space({"x": b}), Space({"x": a})) == {}
+
+
+def test_an_incompatible_namesake_leaves_room_for_a_synonym():
+    past = Space({"lr": CategoricalDistribution(["low", "high"]), "eta": UNIT})
+    assert match_names(past, Space({"lr": UNIT})) == {"eta": "lr"}
+
+
+# ---- where values come to lie --------------------------------------------------------------
+
+
+def test_other_bounds():
+    past, present = {"x": FloatDistribution(-10, 10)}, {"x": FloatDistribution(0, 2)}
+    aligned = view(past, present, {"x": 0.5}, {"x": -0.5}, {"x": 2.5}, {"x": -9.0}, {"x": 9.0})
+    np.testing.assert_allclose(aligned.points[:, 0], [0.25, -0.25, 1.25, -0.5, 1.5])
+
+
+def test_linear_and_log_agree_on_the_natural_scale():
+    linear, log = FloatDistribution(0, 1), FloatDistribution(1e-4, 1, log=True)
+    onto_log = view({"lr": linear}, {"lr": log}, {"lr": 0.01}, {"lr": 1.0}, {"lr": 0.0})
+    np.testing.assert_allclose(onto_log.points[:, 0], [0.5, 1.0, np.nan])
+    onto_linear = view({"lr": log}, {"lr": linear}, {"lr": 0.01}, {"lr": 0.5})
+    np.testing.assert_allclose(onto_linear.points[:, 0], [0.01, 0.5])
+
+
+def test_integers_and_floats():
+    aligned = view({"x": FloatDistribution(0, 9)}, {"x": IntDistribution(1, 4)}, {"x": 2.0})
+    np.testing.assert_allclose(aligned.points, [[0.375]])
+
+
+def test_other_choices():
+    past = {"c": CategoricalDistribution(["relu", "gelu", "tanh"])}
+    present = {"c": CategoricalDistribution(["tanh", "relu"])}
+    aligned = view(past, present, {"c": "relu"}, {"c": "gelu"}, {"c": "tanh"})
+    np.testing.assert_allclose(aligned.points[:, 0], [0.75, np.nan, 0.25])
+
+
+def test_numbers_and_choices_of_numbers():
+    numbers, mixed = IntDistribution(1, 64), CategoricalDistribution([16, 32, "auto"])
+    onto_choices = view({"bs": numbers}, {"batch": mixed}, {"bs": 16}, {"bs": 17})
+    np.testing.assert_allclose(onto_choices.points[:, 0], [1 / 6, np.nan])
+    onto_numbers = view({"bs": mixed}, {"batch": numbers}, {"bs": 16}, {"bs": "auto"})
+    np.testing.assert_allclose(onto_numbers.points[:, 0], [15.5 / 64, np.nan])
+
+
+def test_added_and_removed_hyperparameters():
+    aligned = view(
+        {"removed": UNIT, "eta": UNIT},
+        {"added": UNIT, "lr": UNIT, "c": CategoricalDistribution(["a", "b"])},
+        {"removed": 0.1, "eta": 0.2},
+        {"removed": 0.3, "eta": 0.4},
+    )
+    np.testing.assert_allclose(aligned.points, [[np.nan, 0.2, np.nan], [np.nan, 0.4, np.nan]])
+    assert aligned.shared.tolist() == [False, True, False]
+    assert aligned.overlap == pytest.approx(1 / 4)
+    assert aligned.values.tolist() == [0.0, 1.0]
+
+
+def test_what_was_sometimes_inactive_is_known_all_the_same():
+    aligned = view(
+        {"x": UNIT, "y": UNIT}, {"x": UNIT, "y": UNIT}, {"x": 0.1}, {"x": 0.2, "y": 0.3}
+    )
+    assert aligned.shared.all()
+    assert aligned.overlap == 1.0
+
+
+# ---- what tells nothing --------------------------------------------------------------------
+
+
+def test_only_observed_trials_count():
+    trials = (
+        Trial({"x": 0.1}, None, TrialState.RUNNING),
+        Trial({"x": 0.2}, None, TrialState.FAILED),
+        Trial({"x": 0.3}, math.nan),
+        Trial({"x": 0.4}, 4.0, TrialState.PRUNED),
+        Trial({"x": 0.5}, 5.0),
+    )
+    aligned = align(Task("past", Space({"x": UNIT}), trials), Space({"x": UNIT}))
+    assert aligned is not None
+    np.testing.assert_allclose(aligned.points, [[0.4], [0.5]])
+    assert aligned.values.tolist() == [4.0, 5.0]
+
+
+@pytest.mark.parametrize(
+    ("past", "trial"),
+    [
+        ({"y": UNIT}, Trial({"y": 0.5}, 1.0)),  # no common hyperparameter
+        ({"x": UNIT, "y": UNIT}, Trial({"y": 0.5}, 1.0)),  # a common one that was never active
+        ({"x": UNIT}, Trial({"x": 0.5}, None, TrialState.FAILED)),  # nothing observed
+    ],
+)
+def test_nothing_to_learn_from(past, trial):
+    assert align(Task("past", Space(past), (trial,)), Space({"x": UNIT})) is None
+    assert align(Task("past", Space(past)), Space({"x": UNIT})) is None
+
+
+# ---- the identity --------------------------------------------------------------------------
+
+MIXED = Space(
+    {
+        "x": FloatDistribution(-3, 5),
+        "lr": FloatDistribution(1e-5, 1, log=True),
+        "layers": IntDistribution(1, 7, step=2),
+        "act": CategoricalDistribution(["relu", None, 3, True]),
+    }
+)
+rows = st.lists(st.floats(0, 1) | st.just(math.nan), min_size=4, max_size=4)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(rows, min_size=1, max_size=5))
+def test_a_task_in_its_own_space_is_as_encoded(points):
+    configurations = MIXED.decode(np.array(points))
+    aligned = align(Task("t", MIXED, tuple(Trial(c, 0.0) for c in configurations)), MIXED)
+    encoded = MIXED.encode(configurations)
+    if np.isnan(encoded).all():
+        assert aligned is None
+    else:
+        assert aligned is not None
+        np.testing.assert_array_equal(aligned.points, encoded)
+        np.testing.assert_array_equal(aligned.shared, ~np.isnan(encoded).all(axis=0))
