@@ -24,13 +24,15 @@ from scipy.stats import norm
 from tqdm import tqdm
 
 from metahpo.archive import ArchiveError
-from metahpo.surrogate.gp.closed_form import ClosedFormGP
-from metahpo.surrogate.gp.past_models import PastModels
-from metahpo.surrogate.gp.transfer import build, fit_parameters
+from metahpo.settings import PolicySettings
+from metahpo.surrogate.aligned_history import AlignedHistory
+from metahpo.surrogate.gp.gp_family import GaussianFamily, past_models
+from metahpo.surrogate.gp.gp_surrogate import GPSurrogate
 from metahpo.surrogate.neural.neural_model import NeuralModel, encode_past
 from metahpo.surrogate.neural.neural_process import NeuralProcess
 from metahpo.surrogate.neural.pretrained import WeightsError, load_weights
-from metahpo.surrogate.neural.standardise import own_scale
+from metahpo.surrogate.standardise import own_scale
+from metahpo.surrogate.study_arrays import StudyArrays
 from metahpo.tasks.alignment import AlignedTask
 from metahpo.tasks.space import Array, Space
 from metahpo.train.files import write_log
@@ -108,40 +110,46 @@ def neural(network: NeuralProcess, study: Study, count: int, past: bool) -> Pred
     """The neural process."""
     encoded = encode_past(network, study.past, study.space) if past else None
     model = NeuralModel(network, study.space, *study.first(count), encoded)
-    X = study.space.features(study.queries)
     with torch.no_grad():
-        answer = model.answer(torch.from_numpy(X))
-        places = answer.cdf(torch.from_numpy(model.warp.scores(study.answers))).numpy()
-    return Prediction(answer.mean.numpy(), model.log_densities(X, study.answers), places)
+        predictive = model.predictive(torch.from_numpy(study.queries))
+        scores = torch.from_numpy(model.scale.warp.scores(study.answers))
+        places = predictive.cdf(scores).numpy()
+    densities = model.log_densities(study.queries, study.answers)
+    return Prediction(predictive.mean.numpy(), densities, places)
 
 
-def gaussian_processes(study: Study, count: int, past: PastModels | None) -> Prediction:
+def gaussian_processes(study: Study, count: int, past: AlignedHistory | None) -> Prediction:
     """The Gaussian processes' mixture, or its target-only part where there is no past."""
-    X = study.space.features(study.queries)
-    rho = np.full(len(past), 1.0 / len(past)) if past else np.empty(0)
+    history = past or AlignedHistory(study.space)
     if not count:
-        return Prediction(past.predict(X) @ rho if past else np.zeros(len(X)))
+        expected = past_models(history).predict(study.queries) @ history.relevance if past else 0.0
+        return Prediction(np.broadcast_to(expected, len(study.queries)))
     points, values = study.first(count)
-    seen, owner = study.space.features(points), study.space.feature_owner
-    fitted = fit_parameters(seen, values, owner, past, rho)
-    means, places, densities = np.zeros(len(X)), np.zeros(len(X)), []
-    for component in build(seen, values, owner, past, rho, fitted).components:
-        assert isinstance(component.model, ClosedFormGP)
+    nothing = points[:0]
+    arrays = StudyArrays(study.space, points, values, nothing, points)
+    means, places, densities = np.zeros(len(study.queries)), np.zeros(len(study.queries)), []
+    for member in GaussianFamily().fit(arrays, history, PolicySettings()).members:
+        surrogate = member.surrogate
+        assert isinstance(surrogate, GPSurrogate)
         with torch.no_grad():
-            found = component.model.mean_and_variance(torch.from_numpy(X))
-        deviation = np.sqrt(found[1].numpy() + component.model.kernel.noise)
+            X = history.features(torch.from_numpy(study.queries))
+            found = surrogate.model.mean_and_variance(X)
+        deviation = np.sqrt(found[1].numpy() + surrogate.model.kernel.noise)
         normal = {"loc": found[0].numpy(), "scale": deviation}
-        asked = component.warp.scores(study.answers)
-        slopes = component.warp.log_slopes(study.answers)
-        means += component.weight * component.warp.values(found[0].numpy())
-        places += component.weight * norm.cdf(asked, **normal)
-        densities.append(np.log(component.weight) + norm.logpdf(asked, **normal) + slopes)
+        scores = surrogate.warp.scores(study.answers)
+        slopes = surrogate.warp.log_slopes(study.answers)
+        means += member.weight * surrogate.warp.values(found[0].numpy())
+        places += member.weight * norm.cdf(scores, **normal)
+        densities.append(np.log(member.weight) + norm.logpdf(scores, **normal) + slopes)
     return Prediction(means, np.logaddexp.reduce(densities), places)
 
 
 def rows_of(study: Study, network: NeuralProcess, methods: Sequence[str]) -> Iterator[Row]:
     """A row for each number of trials and method."""
-    past = PastModels(study.past, study.space) if "transfer GP" in methods else None
+    past = None
+    if "transfer GP" in methods:
+        rho = np.full(len(study.past), 1.0 / len(study.past))
+        past = AlignedHistory(study.space, study.past, rho)
     predict: dict[str, Callable[[int], Prediction]] = {
         "neural": lambda count: neural(network, study, count, past=True),
         "neural, no past": lambda count: neural(network, study, count, past=False),

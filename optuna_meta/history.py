@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 from optuna.storages import BaseStorage, RDBStorage, _CachedStorage
@@ -16,6 +16,9 @@ from metahpo.archive import Archive
 from metahpo.archive.sources import without_copies
 from metahpo.tasks.task import Task
 from optuna_meta.storage import read_tasks, study_task
+
+if TYPE_CHECKING:
+    from metahpo.suggest import history as suggest_history
 
 _Source: TypeAlias = str | BaseStorage | Study | Archive | Task
 Past: TypeAlias = _Source | Path
@@ -49,21 +52,26 @@ class History:
         self._sources = state["_sources"]
         self._forget()
 
-    def tasks(self, study: Study) -> list[Task]:
+    def tasks(self, study: Study) -> suggest_history.History:
         """The past tasks for a study: never the study itself, and no task twice."""
         read = self._read.setdefault(study._storage, {})
         if study._study_id not in read:
             read[study._study_id] = self._tasks(study)
         return read[study._study_id]
 
-    def _tasks(self, study: Study) -> list[Task]:
+    def _tasks(self, study: Study) -> suggest_history.History:
         sources = (study._storage,) if self._sources is None else self._sources
         tasks = [task for source in sources for task in _read(source, study)]
-        return without_copies(tasks, of=study_task(study))
+        # It imports torch, which takes seconds: who only makes a sampler need not wait for it.
+        from metahpo.suggest import history
+
+        return history.History(without_copies(tasks, of=study_task(study)))
 
     def _forget(self) -> None:
         # What was read for a storage's studies is dropped with the storage.
-        self._read: WeakKeyDictionary[BaseStorage, dict[int, list[Task]]] = WeakKeyDictionary()
+        self._read: WeakKeyDictionary[BaseStorage, dict[int, suggest_history.History]] = (
+            WeakKeyDictionary()
+        )
 
 
 def _read(source: _Source, study: Study) -> list[Task]:

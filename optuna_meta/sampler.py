@@ -13,7 +13,6 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -23,17 +22,17 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from metahpo.settings import PolicySettings
 from metahpo.suggest.decision import Decision, Source
 from metahpo.suggest.plugin import (
-    SURROGATES,
     checked_metafeatures,
     checked_seed,
-    checked_surrogate,
     fresh_seed,
     random_configuration,
     suggest,
     trial_seed,
 )
+from metahpo.surrogate.registry import DEFAULT, checked_surrogate
 from metahpo.tasks.alignment import match_names
 from metahpo.tasks.space import Configuration, Space
 from metahpo.tasks.task import Task
@@ -76,6 +75,7 @@ class MetaSampler(BaseSampler):
             it knows the learner or the past bears it out; ``"gp"``, Gaussian processes over the
             trials and the past; or a file of such a network's weights, as ``metahpo train
             surrogate`` makes them.
+        settings: Of the policy, for research; nobody else has a reason to change them.
         seed: Makes suggestions reproducible.
         warn_independent_sampling: Whether to log a warning when a hyperparameter that the
             study has seen before had to be drawn at random.
@@ -91,13 +91,15 @@ class MetaSampler(BaseSampler):
         *,
         history: Past | Iterable[Past] | None = None,
         task: Mapping[str, float] | None = None,
-        surrogate: str | os.PathLike[str] = SURROGATES[0],
+        surrogate: str | os.PathLike[str] = DEFAULT,
+        settings: PolicySettings | None = None,
         seed: int | None = None,
         warn_independent_sampling: bool = True,
     ) -> None:
         self._history = History(history)
         self._metafeatures = checked_metafeatures({} if task is None else task)
         self._surrogate = checked_surrogate(surrogate)
+        self._settings = settings or PolicySettings()
         self._seed = fresh_seed() if seed is None else checked_seed(seed)
         self._warn_independent_sampling = warn_independent_sampling
 
@@ -197,7 +199,7 @@ class MetaSampler(BaseSampler):
         return {name: decided[past] for past, name in matches.items() if past in decided}
 
     def _expected_space(self, study: Study) -> Space | None:
-        return _policy().expected_space(self._history.tasks(study), self._metafeatures_of(study))
+        return self._history.tasks(study).expected_space(self._metafeatures_of(study))
 
     def _metafeatures_of(self, study: Study) -> dict[str, float]:
         return self._metafeatures or _stored_metafeatures(study)
@@ -217,20 +219,13 @@ class MetaSampler(BaseSampler):
             seed=trial_seed(self._seed, trial.number),
             define_by_run=True,
             surrogate=self._surrogate,
+            settings=self._settings,
             failed=lambda error: _logger.warning(
                 f"Trial {trial.number}: the model failed ({error!r}).", exc_info=True
             ),
         )
         # What was predicted is the value of the first of the batch.
         return replace(decision, mean=None, deviation=None) if deciding else decision
-
-
-def _policy() -> ModuleType:
-    # It brings Torch, which takes seconds: readers of storages and makers of studies need not
-    # wait for it.
-    from metahpo.suggest import policy
-
-    return policy
 
 
 def _trials(study: Study) -> list[FrozenTrial]:

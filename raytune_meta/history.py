@@ -5,11 +5,14 @@ from __future__ import annotations
 import numbers
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from metahpo.archive import Archive
 from metahpo.archive.sources import read_source, without_copies
 from metahpo.tasks.task import Task, Trial
+
+if TYPE_CHECKING:
+    from metahpo.suggest import history as suggest_history
 
 ACCEPTED = (
     "the folder or URL of a Ray Tune experiment or of several, the URL or file of an Optuna "
@@ -31,13 +34,13 @@ class History:
 
     def __init__(self, source: object = None) -> None:
         self._sources = () if source is None else _sources(source)
-        self._tasks: list[Task] | None = None
+        self._tasks: suggest_history.History | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # What was read does not travel.
         return {"_sources": self._sources, "_tasks": None}
 
-    def tasks(self, own: Task, metric: str, mode: str) -> list[Task]:
+    def tasks(self, own: Task, metric: str, mode: str) -> suggest_history.History:
         """The past tasks: never the sweep itself, and no task twice.
 
         Args:
@@ -51,7 +54,10 @@ class History:
         if self._tasks is None:
             read = (read_source(source, metric=metric, mode=mode) for source in self._sources)
             tasks = without_copies((task for tasks in read for task in tasks), of=own)
-            self._tasks = [task for task in tasks if not _is_part_of(task, own)]
+            # It imports torch, which takes seconds: who only makes a searcher need not wait.
+            from metahpo.suggest import history
+
+            self._tasks = history.History(task for task in tasks if not _is_part_of(task, own))
         return self._tasks
 
 

@@ -19,17 +19,17 @@ from ray.air.constants import TRAINING_ITERATION
 from ray.tune.result import DEFAULT_METRIC
 from ray.tune.search import UNDEFINED_METRIC_MODE, UNDEFINED_SEARCH_SPACE, Searcher
 
+from metahpo.settings import PolicySettings
 from metahpo.suggest.decision import Decision
 from metahpo.suggest.decision_text import describe
 from metahpo.suggest.plugin import (
-    SURROGATES,
     checked_metafeatures,
     checked_seed,
-    checked_surrogate,
     fresh_seed,
     suggest,
     trial_seed,
 )
+from metahpo.surrogate.registry import DEFAULT, checked_surrogate
 from metahpo.tasks.space import Configuration
 from metahpo.tasks.task import Task
 from raytune_meta.arguments import as_number, check_metric
@@ -85,6 +85,7 @@ class MetaSearch(Searcher):
             it knows the learner or the past bears it out; ``"gp"``, Gaussian processes over the
             trials and the past; or a file of such a network's weights, as ``metahpo train
             surrogate`` makes them.
+        settings: Of the policy, for research; nobody else has a reason to change them.
         seed: Makes suggestions reproducible, as far as results come in the same order.
 
     Raises:
@@ -104,7 +105,8 @@ class MetaSearch(Searcher):
         evaluated_rewards: Sequence[float] | None = None,
         history: Any = None,
         task: Mapping[str, float] | None = None,
-        surrogate: str | os.PathLike[str] = SURROGATES[0],
+        surrogate: str | os.PathLike[str] = DEFAULT,
+        settings: PolicySettings | None = None,
         seed: int | None = None,
     ) -> None:
         check_metric(metric, mode)
@@ -113,6 +115,7 @@ class MetaSearch(Searcher):
         self._history = History(history)
         self._metafeatures = checked_metafeatures({} if task is None else task)
         self._surrogate = checked_surrogate(surrogate)
+        self._settings = settings or PolicySettings()
         self._seed = fresh_seed() if seed is None else checked_seed(seed)
         self._own_space = space is not None
         self._space: SearchSpace | None = None
@@ -192,9 +195,9 @@ class MetaSearch(Searcher):
 
     def _decision(self, count: int) -> Decision:
         seed = trial_seed(self._seed, self._asked)
-        return self._make(self._surrogate, *self._known(), seed, count)
+        return self._make(self._surrogate, self._settings, *self._known(), seed, count)
 
-    def _known(self) -> tuple[Task, list[Task]]:
+    def _known(self) -> tuple[Task, Sequence[Task]]:
         """The sweep so far and the history: what does not change any more."""
         mode = cast(Literal["max", "min"], self._mode)
         space = self._ready_space().space
@@ -203,7 +206,12 @@ class MetaSearch(Searcher):
 
     @staticmethod
     def _make(
-        surrogate: str, task: Task, history: Sequence[Task], seed: int, count: int
+        surrogate: str,
+        settings: PolicySettings,
+        task: Task,
+        history: Sequence[Task],
+        seed: int,
+        count: int,
     ) -> Decision:
         return suggest(
             task,
@@ -212,6 +220,7 @@ class MetaSearch(Searcher):
             seed=seed,
             define_by_run=False,
             surrogate=surrogate,
+            settings=settings,
             failed=lambda error: _logger.warning(f"The model failed ({error!r}).", exc_info=True),
         )
 
@@ -222,7 +231,7 @@ class MetaSearch(Searcher):
         if parallel < 2 or self._points.left:
             return
         seed = trial_seed(self._seed, self._asked)
-        make = partial(self._make, self._surrogate, *self._known(), seed, 1)
+        make = partial(self._make, self._surrogate, self._settings, *self._known(), seed, 1)
         self._plan.begin(make, self._ledger.ended)
 
     @property

@@ -29,7 +29,7 @@ import optuna
 from benchmarks.peers import hebo, samplers, smac3, synetune
 from benchmarks.peers.base import Method, NotInstalledError, Peer, Setup
 from benchmarks.problems import Problem
-from metahpo.suggest.plugin import SURROGATES
+from metahpo.surrogate.registry import surrogate_names
 from metahpo.tasks.task import Task
 
 __all__ = [
@@ -82,12 +82,14 @@ METHODS: dict[str, Method] = {
     "meta": Method(samplers.meta, "metahpo", learns=True),
     "meta-none": Method(samplers.meta_none, "metahpo"),
     **{
-        f"meta-{name}": Method(samplers.meta_with(name), "metahpo", learns=True)
-        for name in SURROGATES
+        f"meta-{name}": Method(samplers.meta_with(surrogate=name), "metahpo", learns=True)
+        for name in surrogate_names()
     },
     **{
-        f"meta-{name}-none": Method(samplers.meta_with(name, historyless=True), "metahpo")
-        for name in SURROGATES
+        f"meta-{name}-none": Method(
+            samplers.meta_with(surrogate=name, historyless=True), "metahpo"
+        )
+        for name in surrogate_names()
     },
     **{
         f"meta-no-{part}": Method(
@@ -118,7 +120,7 @@ def method_named(name: str) -> Method:
         return METHODS[name]
     if kind not in WITH_WEIGHTS:
         raise KeyError(name)
-    setup = samplers.meta_with(weights, historyless=not METHODS[kind].learns)
+    setup = samplers.meta_with(surrogate=weights, historyless=not METHODS[kind].learns)
     return replace(METHODS[kind], setup=setup, available=partial(samplers.check_weights, weights))
 
 

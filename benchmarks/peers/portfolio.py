@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.ensemble import ExtraTreesRegressor
 
+from metahpo.surrogate.features import FeatureMap
 from metahpo.tasks.space import INACTIVE_POSITION, Array, Configuration, Space
 from metahpo.tasks.task import Task
 
@@ -53,7 +54,7 @@ def candidate_regrets(history: Sequence[Task], space: Space) -> tuple[Array, Arr
         Points, n x d, all active; and tasks x n predicted regrets.
     """
     points = candidates(history, space, CANDIDATES_PER_TASK)
-    features = space.features(space.activate(points))
+    features = FeatureMap(space).array(space.activate(points))
     return points, np.stack([_predicted_regrets(task, space, features) for task in history])
 
 
@@ -106,7 +107,7 @@ def _predicted_regrets(task: Task, space: Space, features: Array) -> Array:
     points = space.activate(space.encode([trial.configuration for trial in task.observed]))
     regrets = standardised_regrets(values_of(task))
     trees = ExtraTreesRegressor(TREES, random_state=0, n_jobs=1)
-    return trees.fit(space.features(points), regrets).predict(features)
+    return trees.fit(FeatureMap(space).array(points), regrets).predict(features)
 
 
 def values_of(task: Task) -> Array:

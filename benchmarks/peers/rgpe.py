@@ -14,6 +14,7 @@ from botorch.models import SingleTaskGP
 from benchmarks.peers.portfolio import all_active, values_of
 from benchmarks.problems import Problem
 from benchmarks.rgpe import MIN_TRIALS, RGPE, fit_gp, standardised
+from metahpo.surrogate.features import FeatureMap
 from metahpo.tasks.space import Array, Configuration, Space
 from metahpo.tasks.task import Task
 
@@ -40,7 +41,7 @@ class RGPEPeer:
         space = self._problem.space
         if not self._past and len(self._values) < MIN_TRIALS:
             return self._problem.sample(1, self._rng)[0]
-        X = torch.from_numpy(space.features(self._points))
+        X = torch.from_numpy(FeatureMap(space).array(self._points))
         y = torch.tensor(self._values, dtype=torch.double)
         model = RGPE(self._past, X, y, self._seed)
         if len(y) < MIN_TRIALS:
@@ -68,7 +69,9 @@ class RGPEPeer:
         space = self._problem.space
         active = space.activate(space.snap(points))
         with torch.no_grad():
-            scores = acquisition(torch.from_numpy(space.features(active))[:, None]).numpy()
+            scores = acquisition(
+                torch.from_numpy(FeatureMap(space).array(active))[:, None]
+            ).numpy()
         tried = {point.tobytes() for point in self._points}
         order = np.argsort(-scores)
         fresh = (i for i in order if active[i].tobytes() not in tried)
@@ -97,5 +100,5 @@ def _fit(task: Task, space: Space) -> SingleTaskGP:
     trials = task.observed
     rows = np.linspace(0, len(trials) - 1, min(len(trials), PAST_TRIALS)).round().astype(int)
     points = all_active([trials[i].configuration for i in rows], space)
-    X = torch.from_numpy(space.features(space.activate(points)))
+    X = torch.from_numpy(FeatureMap(space).array(space.activate(points)))
     return fit_gp(X, torch.from_numpy(values_of(task)[rows]))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
-from unittest.mock import patch
 
 import optuna
 from optuna.samplers import BaseSampler
@@ -16,6 +16,7 @@ from scipy.stats import rankdata
 from benchmarks.peers.base import Setup
 from benchmarks.peers.portfolio import all_active, best_of_each, portfolio, values_of
 from benchmarks.problems import Problem
+from metahpo.settings import PolicySettings
 from metahpo.tasks.space import Configuration, Space
 from metahpo.tasks.task import Task
 
@@ -114,28 +115,18 @@ def _ranked(task: Task, space: Space) -> list[FrozenTrial]:
 
 # ---- MetaSampler ---------------------------------------------------------------------------
 
-ABLATIONS = ("portfolio", "transfer", "trust", "shrink", "metafeatures")
+ABLATIONS = ("portfolio", "transfer", "trust", "metafeatures")
 
 
-class AblatedPeer(SamplerPeer):
-    """MetaSampler with a part of its policy turned off.
-
-    Parts are no arguments of the sampler: nobody but a benchmark turns them off. The policy's
-    entry is replaced by itself with other switches while this study is asked.
-    """
-
-    def __init__(self, problem: Problem, sampler: BaseSampler, part: str) -> None:
-        super().__init__(problem, sampler)
-        self._part = part
-
-    def ask(self) -> dict[str, Any]:
-        """What the sampler suggests without the part."""
-        from metahpo.suggest import policy
-
-        switches = policy.Switches(**{self._part: False})
-        without = partial(policy.suggest, switches=switches)
-        with patch.object(policy, "suggest", without):
-            return super().ask()
+def _settings_without(part: str) -> PolicySettings:
+    """The policy's settings with a part of it switched off."""
+    settings = PolicySettings()
+    match part:
+        case "portfolio":
+            return replace(settings, portfolio=replace(settings.portfolio, enabled=False))
+        case "trust":
+            return replace(settings, trust=replace(settings.trust, weigh=False))
+    return replace(settings, **{part: False})
 
 
 def _meta_sampler(
@@ -158,11 +149,10 @@ def meta_none(problem: Problem, history: Sequence[Task], seed: int, trials: int)
     return meta(problem, [], seed, trials)
 
 
-def meta_with(surrogate: str, *, historyless: bool = False) -> Setup:
-    """MetaSampler with another surrogate than its default."""
+def meta_with(*, historyless: bool = False, **arguments: Any) -> Setup:
+    """MetaSampler with other arguments than its defaults."""
     return lambda problem, history, seed, trials: SamplerPeer(
-        problem,
-        _meta_sampler(problem, [] if historyless else history, seed, surrogate=surrogate),
+        problem, _meta_sampler(problem, [] if historyless else history, seed, **arguments)
     )
 
 
@@ -184,6 +174,4 @@ def has_part(part: str, problem: Problem) -> bool:
 
 def ablated(part: str) -> Setup:
     """MetaSampler without one of ``ABLATIONS``."""
-    return lambda problem, history, seed, trials: AblatedPeer(
-        problem, _meta_sampler(problem, history, seed), part
-    )
+    return meta_with(settings=_settings_without(part))

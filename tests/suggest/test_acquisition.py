@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from botorch.acquisition import AcquisitionFunction
+from metahpo.suggest.shrink import Box
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from metahpo.suggest.acquisition import ClosedFormLogEI, Effort, MixtureLogEI, maximise
-from metahpo.suggest.shrink import Box
 from metahpo.surrogate.gp.transfer import build, fit_parameters
 from metahpo.surrogate.mixture import Surrogate
 from metahpo.tasks.space import Condition, Space

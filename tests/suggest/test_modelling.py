@@ -7,11 +7,7 @@ import numpy as np
 import optuna
 import pytest
 import torch
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-from metahpo.suggest import modelling
 from metahpo.suggest.aligned_history import prepare
-from metahpo.suggest.decision import Source
 from metahpo.suggest.modelling import (
     GAUSSIAN,
     NEURAL,
@@ -22,6 +18,10 @@ from metahpo.suggest.modelling import (
     neural_surrogate,
     suits,
 )
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from metahpo.suggest import modelling
+from metahpo.suggest.decision import Source
 from metahpo.suggest.plugin import SURROGATES
 from metahpo.suggest.policy import LOST_TRUST, Switches, suggest
 from metahpo.surrogate import mixture

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from metahpo.suggest.aligned_history import prepare
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from metahpo.suggest.aligned_history import prepare
 from metahpo.suggest.decision import Decision, Source
 from metahpo.suggest.policy import Switches, expected_space, suggest
 from metahpo.surrogate.scores import tells_unit

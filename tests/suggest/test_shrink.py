@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from metahpo.suggest.shrink import Box, natural_bounds, promising_box, widen
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from metahpo.suggest.shrink import Box, natural_bounds, promising_box, widen
 from metahpo.tasks.alignment import AlignedTask
 from metahpo.tasks.space import Space
 

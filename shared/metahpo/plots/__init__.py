@@ -4,6 +4,6 @@ Public: the functions listed below, each of which returns a ``plotly`` figure. N
 here but layouts: what a figure shows was recorded or is computed by the room it belongs to.
 """
 
-from metahpo.plots.plots import plot_metafeatures, plot_provenance, plot_pruned, plot_task_map
+from metahpo.plots.plots import plot_hopeless, plot_metafeatures, plot_provenance, plot_task_map
 
-__all__ = ["plot_metafeatures", "plot_provenance", "plot_pruned", "plot_task_map"]
+__all__ = ["plot_hopeless", "plot_metafeatures", "plot_provenance", "plot_task_map"]

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from metahpo.recommendation.recommend import Recommendations
 from metahpo.similarity import Standardiser
-from metahpo.suggest.decision import Decision
+from metahpo.suggest.decision import Decision, Part
 from metahpo.tasks.space import Array, Space
 from metahpo.tasks.task import Task
 
@@ -102,8 +101,8 @@ def plot_provenance(recommendations: Recommendations) -> go.Figure:
     )
 
 
-def plot_pruned(decision: Decision, space: Space) -> go.Figure:
-    """The ranges that were searched, as shares of the whole ranges; the rest was pruned.
+def plot_hopeless(decision: Decision, space: Space) -> go.Figure:
+    """What the surrogate considered hopeless, by hyperparameter, within the whole ranges.
 
     Args:
         decision: As the policy made it.
@@ -113,35 +112,31 @@ def plot_pruned(decision: Decision, space: Space) -> go.Figure:
         ImportError: Without plotly.
     """
     go = _plotly()
-    names = [
-        n for n, d in space.distributions.items() if not isinstance(d, CategoricalDistribution)
-    ]
-    ranges = [_searched(decision, space, name) for name in names]
     figure = go.Figure()
-    figure.add_bar(x=[1.0] * len(names), y=names, orientation="h", name="pruned", opacity=0.3)
-    figure.add_bar(
-        x=[high - low for low, high in ranges],
-        y=names,
-        base=[low for low, _ in ranges],
-        orientation="h",
-        name="searched",
-        hovertext=[str(decision.shrunk.get(name, "all")) for name in names],
-    )
+    figure.add_bar(x=[1.0] * len(space), y=list(space), orientation="h", name="promising")
+    for name, part in decision.hopeless.items():
+        for low, high, shown in _shares(part, space, name):
+            figure.add_bar(
+                x=[high - low], y=[name], base=[low], orientation="h", name="hopeless",
+                hovertext=[shown],
+            )  # fmt: skip
     return figure.update_layout(
-        title="Regions that pruning left", barmode="overlay", xaxis_title="position in the range"
-    )
+        title="What the surrogate considers hopeless", barmode="overlay",
+        xaxis_title="position in the range",
+    )  # fmt: skip
 
 
-def _searched(decision: Decision, space: Space, name: str) -> tuple[float, float]:
-    """Low and high of what was searched, as shares of the range."""
-    if name not in decision.shrunk:
-        return 0.0, 1.0
-    distribution = space.distributions[name]
-    assert isinstance(distribution, FloatDistribution | IntDistribution)
-    low, high = Space({name: distribution}).encode([{name: v} for v in decision.shrunk[name]])[
-        :, 0
+def _shares(part: Part, space: Space, name: str) -> list[tuple[float, float, str]]:
+    """Low and high of each hopeless part, as shares of the range, and its text."""
+    alone = Space({name: space.distributions[name]})
+    if alone.is_categorical[0]:
+        half = 0.5 / alone.levels[0]
+        middles = alone.encode([{name: choice} for choice in part])[:, 0]
+        return [(m - half, m + half, repr(c)) for m, c in zip(middles, part, strict=True)]
+    ends = [alone.encode([{name: low}, {name: high}])[:, 0] for low, high in part]
+    return [
+        (a, b, f"{low:.4g} to {high:.4g}") for (a, b), (low, high) in zip(ends, part, strict=True)
     ]
-    return float(low), float(high)
 
 
 def _directions(table: Array) -> Array:

@@ -27,10 +27,11 @@ from metahpo.similarity import (
     default_kglasso,
     ranked,
 )
-from metahpo.suggest.aligned_history import expected_space
+from metahpo.suggest.history import History
 from metahpo.suggest.portfolio import greedy_portfolio
+from metahpo.surrogate.features import FeatureMap
 from metahpo.surrogate.gp.past_models import PastModels
-from metahpo.tasks.alignment import AlignedTask, align
+from metahpo.tasks.alignment import AlignedTask, align, thinned
 from metahpo.tasks.space import Array, Configuration, Space
 from metahpo.tasks.task import Task
 
@@ -152,7 +153,7 @@ def recommend(
     described = task.metafeatures if isinstance(task, Task) else task
     past = [other for other in _tasks(archive) if other.observed and not _same(other, task)]
     space = task.space if isinstance(task, Task) and len(task.space) else None
-    space = space or expected_space(past, described)
+    space = space or History(past).expected_space(described)
     aligned = [(other, view) for other in past if space and (view := align(other, space))]
     if space is None or not aligned:
         raise ValueError("the archive has no task with observed trials in this search space")
@@ -256,18 +257,18 @@ def candidates(views: Sequence[AlignedTask], space: Space, seed: int = 0) -> tup
             [v.points[np.argsort(-v.values, kind="stable")[:BEST_PER_TASK]] for v in views]
         )
         points = np.unique(space.activate(space.snap(points)), axis=0)
-        values = PastModels(views, space, seed=seed).predict(space.features(points)).T
+        rng = np.random.default_rng(seed)
+        tasks = [thinned(view, rng) for view in views]
+        values = PastModels(tasks, FeatureMap(space), seed=seed).predict(points).T
     return points, normalised(values)
 
 
 def _placed(view: AlignedTask, space: Space) -> dict[bytes, tuple[Array, float]]:
     """A task's best value at each of its configurations that exist in the space."""
-    inside = ((np.abs(view.points - 0.5) <= 0.5 + 1e-9) | np.isnan(view.points)).all(axis=1)
     points = space.snap(view.points)
-    keys = np.nan_to_num(points.round(9), nan=-1.0)
     found: dict[bytes, tuple[Array, float]] = {}
-    for row in np.flatnonzero(inside):
-        key = keys[row].tobytes()
+    for row in np.flatnonzero(space.inside(view.points).all(axis=1)):
+        key = space.key(points[row])
         if key not in found or found[key][1] < view.values[row]:
             found[key] = (points[row], float(view.values[row]))
     return found

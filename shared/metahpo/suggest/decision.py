@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeAlias
 
 from metahpo.tasks.space import Configuration
+
+# Values of a hyperparameter: (low, high) ranges of a number, choices of a categorical.
+Part: TypeAlias = tuple[Any, ...]
 
 
 class Source(StrEnum):
@@ -33,8 +36,8 @@ class Decision:
         mean: Predicted value of the first configuration, in the task's own units; None where
             nothing was predicted.
         deviation: Standard deviation of that prediction, same units.
-        shrunk: The part of the space that was searched, as (low, high) on the natural scale,
-            for the hyperparameters whose range was narrowed.
+        hopeless: For hyperparameters of which the surrogate considers a part hopeless, that part:
+            (low, high) ranges on the natural scale, or choices (``metahpo.suggest.hopeless``).
     """
 
     configurations: tuple[Configuration, ...]
@@ -44,7 +47,7 @@ class Decision:
     trust: float | None = None
     mean: float | None = None
     deviation: float | None = None
-    shrunk: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    hopeless: Mapping[str, Part] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """What a host stores with the trial: everything but the configurations."""
@@ -68,7 +71,12 @@ class Decision:
                 trust=record["trust"],
                 mean=record["mean"],
                 deviation=record["deviation"],
-                shrunk={name: (low, high) for name, (low, high) in record["shrunk"].items()},
+                hopeless={name: _part(part) for name, part in record["hopeless"].items()},
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a recorded decision: {error!r}") from error
+
+
+def _part(recorded: Sequence[Any]) -> Part:
+    """JSON has lists where ranges were tuples."""
+    return tuple(tuple(item) if isinstance(item, list) else item for item in recorded)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from metahpo.suggest.decision import Decision, Source
+from metahpo.suggest.decision import Decision, Part, Source
 
 _NAMED_TASKS = 5
 _ORIGINS = {
@@ -24,7 +24,7 @@ def describe(decision: Decision) -> str:
 
     Returns:
         One paragraph: where the configuration came from, the reason, the past tasks that
-        carried weight, the predicted value, the trust in the history, the narrowed ranges.
+        carried weight, the predicted value, the trust in the history, what is hopeless.
     """
     sentences = [
         _ORIGINS[decision.source],
@@ -32,7 +32,7 @@ def describe(decision: Decision) -> str:
         _past_tasks(decision.past_tasks),
         _prediction(decision.mean, decision.deviation),
         _trust(decision.trust),
-        _narrowed(decision.shrunk),
+        _hopeless(decision.hopeless),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
 
@@ -59,11 +59,19 @@ def _trust(trust: float | None) -> str:
     return f"Weight of the history against this study's own trials: {_percent(trust)}."
 
 
-def _narrowed(shrunk: Mapping[str, tuple[float, float]]) -> str:
-    if not shrunk:
+def _hopeless(parts: Mapping[str, Part]) -> str:
+    if not parts:
         return ""
-    ranges = [f"{name} from {low:.4g} to {high:.4g}" for name, (low, high) in shrunk.items()]
-    return f"The search was narrowed to {_listed(ranges)}."
+    return f"Considered hopeless: {_listed([_named_part(*item) for item in parts.items()])}."
+
+
+def _named_part(name: str, part: Part) -> str:
+    shown = (_range(*one) if isinstance(one, tuple) else repr(one) for one in part)
+    return f"{name} {' or '.join(shown)}"
+
+
+def _range(low: float, high: float) -> str:
+    return f"from {low:.4g} to {high:.4g}"
 
 
 def _listed(parts: Sequence[str]) -> str:

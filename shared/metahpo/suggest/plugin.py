@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import math
 import numbers
-import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from metahpo.settings import PolicySettings
 from metahpo.suggest.decision import Decision, Source
 from metahpo.tasks.space import Space
 from metahpo.tasks.task import Task
 
-# Surrogates by name (metahpo.suggest.modelling); the first is the default.
-SURROGATES = ("neural", "gp")
 # What a model's linear algebra raises on data that it cannot fit. A mistake of the user raises
 # TypeError or ValueError and is shown.
 _NUMERICAL_ERRORS = (RuntimeError, ArithmeticError, np.linalg.LinAlgError)
@@ -33,6 +30,7 @@ def suggest(
     seed: int,
     define_by_run: bool,
     surrogate: str,
+    settings: PolicySettings,
     failed: Callable[[Exception], None],
 ) -> Decision:
     """What the policy suggests; random configurations where its model fails.
@@ -44,6 +42,7 @@ def suggest(
         seed: Of everything random.
         define_by_run: As in ``metahpo.suggest.policy.suggest``.
         surrogate: As in ``metahpo.suggest.policy.suggest``.
+        settings: As in ``metahpo.suggest.policy.suggest``.
         failed: Called with what a model raised, from within the ``except`` clause.
     """
     from metahpo.suggest import policy
@@ -56,6 +55,7 @@ def suggest(
             seed=seed,
             define_by_run=define_by_run,
             surrogate=surrogate,
+            settings=settings,
         )
     except _NUMERICAL_ERRORS as error:
         failed(error)
@@ -92,24 +92,6 @@ def checked_seed(seed: int) -> int:
     if seed < 0:
         raise ValueError(f"seed must not be negative, got {seed}")
     return int(seed)
-
-
-def checked_surrogate(given: str | os.PathLike[str]) -> str:
-    """The surrogate that a user named.
-
-    Raises:
-        TypeError: For what is neither a name nor a path.
-        FileNotFoundError: For a path where there is no file.
-    """
-    if not isinstance(given, str | os.PathLike):
-        raise TypeError(f"surrogate must be a name or a file of weights, got {given!r}")
-    name = os.fspath(given)
-    if name not in SURROGATES and not Path(name).is_file():
-        raise FileNotFoundError(
-            f"surrogate must be one of {', '.join(SURROGATES)} or a file of weights as "
-            f"`metahpo train surrogate` makes them, got {name!r}"
-        )
-    return name
 
 
 def checked_metafeatures(given: Mapping[str, float]) -> dict[str, float]:

@@ -1,67 +1,30 @@
 """What to try next: the one entry to everything below.
 
-``suggest`` is a function of the task so far, the history and a seed. Nothing is remembered
-between calls but caches of fits, under the data they were made from.
+``suggest`` is a function of the task so far, the history and a seed. Stateless, apart from what a
+``History`` keeps of what was made from it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from metahpo.similarity import sharpen
-from metahpo.suggest.acquisition import BRIEF, Effort, MixtureLogEI, maximise
-from metahpo.suggest.aligned_history import Past, expected_space, prepare
+from metahpo.settings import DEFAULT_SETTINGS, PolicySettings
+from metahpo.suggest.acquisition import maximise
 from metahpo.suggest.decision import Decision, Source
-from metahpo.suggest.modelling import (
-    GAUSSIAN,
-    NEURAL,
-    gaussian_surrogate,
-    is_familiar,
-    knows,
-    network_named,
-    neural_surrogate,
-    suits,
-)
-from metahpo.suggest.shrink import Box, natural_bounds, promising_box, widen
-from metahpo.surrogate.mixture import Surrogate
-from metahpo.surrogate.neural.neural_model import NeuralModel
-from metahpo.surrogate.study_arrays import Study, key_of, study_arrays
-from metahpo.tasks.space import INACTIVE_POSITION, Array, Space
+from metahpo.suggest.history import History, HistoryView
+from metahpo.suggest.hopeless import hopeless_part
+from metahpo.suggest.spread import beside, first_untried, spread
+from metahpo.surrogate.contract import Surrogate, SurrogateFamily
+from metahpo.surrogate.registry import DEFAULT, surrogate_family
+from metahpo.surrogate.study_arrays import StudyArrays, study_arrays
+from metahpo.tasks.space import Array
 from metahpo.tasks.task import Task
-
-__all__ = ["Switches", "expected_space", "suggest"]
-
-# Trials from the portfolio before the surrogate is asked. One trial does not tell whether it was
-# a good one; the second serves those past tasks that the first one serves badly.
-PORTFOLIO_TRIALS = 2
-# Trials without improvement before one audits history, how often in a row, and until when.
-AUDIT_AFTER = 4
-AUDITS = 2
-AUDITED = 15
-# Below this trust history needs no more audits: it decides little.
-AUDIT_TRUST = 0.2
-# Below this trust in Gaussian processes the history is left behind.
-LOST_TRUST = 0.05
-# Below this trust the space is not shrunk.
-SHRINK_TRUST = 0.5
-# Of the range of a hyperparameter: by how much a batch's later points are moved.
-NUDGE = 0.005
-# Past tasks that a decision names.
-NAMED_TASKS = 5
-
-
-@dataclass(frozen=True)
-class Switches:
-    """Parts of the policy that a benchmark can turn off; users have no reason to."""
-
-    portfolio: bool = True
-    transfer: bool = True
-    trust: bool = True
-    shrink: bool = True
-    metafeatures: bool = True
 
 
 def suggest(
@@ -71,22 +34,22 @@ def suggest(
     count: int = 1,
     seed: int = 0,
     define_by_run: bool = True,
-    surrogate: str = NEURAL,
-    switches: Switches = Switches(),
+    surrogate: str = DEFAULT,
+    settings: PolicySettings = DEFAULT_SETTINGS,
 ) -> Decision:
     """Configurations to run next.
 
     Args:
         task: The task so far, running trials included; its space is what is searched.
-        history: Past tasks.
+        history: Past tasks. A ``History`` keeps what is made of them for the next call.
         count: How many configurations.
         seed: Of everything random.
         define_by_run: Whether the task's space is only what its trials have asked for so far, so
-            that conditions and hyperparameters that history shows are added to it. False where
+            that conditions and hyperparameters that the history shows are added to it. False where
             the space is stated in full.
-        surrogate: ``"neural"``, the pretrained network; ``"gp"``, Gaussian processes; or a file
-            of the network's weights.
-        switches: Parts to turn off.
+        surrogate: A registered name (``metahpo.surrogate.registry``) or a file of the pretrained
+            network's weights.
+        settings: Of the policy.
 
     Returns:
         The configurations and the reasons. The same arguments give the same decision.
@@ -100,233 +63,198 @@ def suggest(
         raise ValueError(f"count must be at least 1, got {count}")
     if not len(task.space):
         raise ValueError("the space has no hyperparameters")
-    past = prepare(task, history, metafeatures=switches.metafeatures, define_by_run=define_by_run)
-    study = study_arrays(task, past.space)
+    view = History.of(history).view(task, settings, define_by_run=define_by_run)
+    study = study_arrays(task, view.aligned.space)
     rng = np.random.default_rng(seed)
-    # A network has something to say before any trial where it has seen such hyperparameters.
-    informed = past.tasks or (
-        surrogate != GAUSSIAN and is_familiar(network_named(surrogate), study.space)
+    situation = _Situation(study, view, surrogate_family(surrogate), settings, count, rng)
+    # The first way that has something to say decides; the last one always has.
+    decisions = (way(situation) for way in _WAYS)
+    return next(decision for decision in decisions if decision is not None)
+
+
+@dataclass(frozen=True, eq=False)
+class _Situation:
+    """Everything that a decision depends on."""
+
+    study: StudyArrays
+    view: HistoryView
+    family: SurrogateFamily
+    settings: PolicySettings
+    count: int
+    rng: np.random.Generator
+
+    @property
+    def has_history(self) -> bool:
+        return bool(self.view.aligned.tasks)
+
+    @cached_property
+    def surrogate(self) -> Surrogate:
+        return self.family.fit(self.study, self.view.aligned, self.settings)
+
+    @property
+    def trust(self) -> float | None:
+        """How far the history is trusted; None where none is read."""
+        return self.surrogate.trust if self.has_history and self.settings.transfer else None
+
+    def decision(
+        self, points: Sequence[Array], source: Source, reason: str, **about: Any
+    ) -> Decision:
+        configurations = self.study.space.decode(np.stack(points))
+        return Decision(tuple(configurations), source, reason, **about)
+
+    def heaviest(self, weights: Array) -> tuple[tuple[str, float], ...]:
+        """Names and shares of the past tasks that carry most weight, by its absolute amount."""
+        total = float(np.abs(weights).sum())
+        if not total:
+            return ()
+        order = np.argsort(-np.abs(weights), kind="stable")[: self.settings.named_tasks]
+        tasks = self.view.aligned.tasks
+        return tuple((tasks[i].name, float(weights[i]) / total) for i in order)
+
+
+# ---- the ways to decide, in their order ----------------------------------------------------
+
+
+def _cover_unknown_space(situation: _Situation) -> Decision | None:
+    """Without history, a study begins with well-spread trials until a surrogate can say more."""
+    study, settings = situation.study, situation.settings
+    if situation.has_history or len(study.values) >= _space_filling_trials(len(study.space)):
+        return None
+    # An informed family ignores failures, so it has nothing to say while every trial has failed.
+    if situation.family.is_informed(study.space, settings) and not study.all_failed:
+        return None
+    return _fill_space(situation)
+
+
+def _start_from_portfolio(situation: _Situation) -> Decision | None:
+    """With history, a study begins with what did best over the past tasks."""
+    study, settings = situation.study, situation.settings
+    if not situation.has_history or len(study.values) >= settings.portfolio.trials:
+        return None
+    if not settings.portfolio.enabled:
+        return _fill_space(situation)
+    untried = [p for p in situation.view.portfolio if study.space.key(p) not in study.tried]
+    points = spread(
+        study, untried[: situation.count], situation.count, situation.rng, settings.search
     )
-    # Nor has it where all that was tried failed: it does not read failures.
-    informed = past.tasks or (informed and not study.failed)
-    if not informed and len(study.values) < _space_filling_trials(study.space):
-        return _fill_space(study, count, rng)
-    if past.tasks and len(study.values) < PORTFOLIO_TRIALS:
-        if switches.portfolio:
-            return _from_portfolio(study, past, count, rng)
-        return _fill_space(study, count, rng)
-    return _from_surrogate(study, past, count, rng, switches, surrogate)
-
-
-# ---- three ways to decide ------------------------------------------------------------------
-
-
-def _space_filling_trials(space: Space) -> int:
-    return int(np.clip(2 + len(space) // 2, 4, 8))
-
-
-def _fill_space(study: Study, count: int, rng: np.random.Generator) -> Decision:
-    """Configurations far from all others."""
-    return Decision(
-        configurations=tuple(study.space.decode(np.stack(_spread(study, [], count, rng)))),
-        source=Source.SPACE_FILLING,
-        reason="Few trials yet and no history to follow: a configuration far from those tried.",
-    )
-
-
-def _spread(
-    study: Study, chosen: Sequence[Array], count: int, rng: np.random.Generator
-) -> list[Array]:
-    """The chosen points, and as many far from them and from all tried as make up the count."""
-    chosen = list(chosen)
-    while len(chosen) < count:
-        taken = np.concatenate([study.taken, *[point[None] for point in chosen]])
-        chosen.append(_farthest(study.space, taken, rng))
-    return chosen
-
-
-# Random configurations of which the farthest from all others is taken (Mitchell 1991).
-SPREAD_CANDIDATES = 64
-
-
-def _farthest(space: Space, points: Array, rng: np.random.Generator) -> Array:
-    """One point; distances wrap around, so that corners are not preferred."""
-    candidates = space.snap(rng.random((SPREAD_CANDIDATES, len(space))))
-    if len(points):
-        placed = np.where(np.isnan(points), 0.5, points)
-        gaps = np.abs(candidates[:, None, :] - placed[None, :, :])
-        distances = np.minimum(gaps, 1.0 - gaps)
-        nearest = (distances**2).sum(-1).min(axis=1)
-        # Rounded, so that it is chance that decides between equally far ones.
-        candidates = candidates[[np.argmax(nearest.round(9))]]
-    return space.activate(candidates[:1])[0]
-
-
-def _from_portfolio(study: Study, past: Past, count: int, rng: np.random.Generator) -> Decision:
-    """What did best over the past tasks, in the portfolio's order."""
-    fresh = [point for point in past.portfolio if key_of(point) not in study.tried][:count]
-    fresh = _spread(study, fresh, count, rng)
-    return Decision(
-        configurations=tuple(study.space.decode(np.stack(fresh))),
-        source=Source.PORTFOLIO,
-        reason=f"Among what did best, on average, over {len(past.tasks)} past tasks.",
-        past_tasks=_heaviest(past, past.relevance),
+    tasks = situation.view.aligned
+    return situation.decision(
+        points,
+        Source.PORTFOLIO,
+        f"Among what did best, on average, over {len(tasks.tasks)} past tasks.",
+        past_tasks=situation.heaviest(tasks.relevance),
         trust=1.0,
     )
 
 
-def _is_stuck(study: Study) -> bool:
-    """Whether the next trial should audit history instead of following it.
+def _audit_history(situation: _Situation) -> Decision | None:
+    """A trial far from all others, where following the history has stopped to pay.
 
     Good history and misleading history look alike from within a plateau: where all trials are
     equally good, or equally bad, both models predict them well. One trial far from all others
-    tells the two apart, and costs least while nothing else improves: so it comes when the best
-    value has stood for AUDIT_AFTER trials, and again after as many more, AUDITS times in all.
+    tells the two apart, and costs least while nothing else improves.
     """
-    count = len(study.values)
-    standing = count - 1 - int(np.argmax(study.values))
-    return (
-        0 < standing <= AUDITS * AUDIT_AFTER and standing % AUDIT_AFTER == 0 and count <= AUDITED
-    )
-
-
-def _audit(study: Study, trust: float | None, rng: np.random.Generator) -> Decision:
-    """A configuration far from all tried, to see whether history is right about it."""
-    return Decision(
-        configurations=tuple(study.space.decode(np.stack(_spread(study, [], 1, rng)))),
-        source=Source.SPACE_FILLING,
-        reason="The best value has not improved for some trials: a configuration far from those "
-        "tried, to test what history says.",
+    study, settings = situation.study, situation.settings
+    if not settings.trust.weigh or situation.count > 1:
+        return None
+    trust = situation.trust
+    if trust is None or trust < settings.audit.min_trust or not _is_stuck(study, settings):
+        return None
+    return situation.decision(
+        spread(study, [], 1, situation.rng, settings.search),
+        Source.SPACE_FILLING,
+        "The best value has not improved for some trials: a configuration far from those tried, "
+        "to test what history says.",
         trust=trust,
     )
 
 
-def _from_surrogate(
-    study: Study,
-    past: Past,
-    count: int,
-    rng: np.random.Generator,
-    switches: Switches,
-    named: str,
-) -> Decision:
+def _maximise_improvement(situation: _Situation) -> Decision:
     """What the surrogate expects the largest improvement from."""
-    surrogate = _surrogate(study, past, switches, named)
-    # Of the history, which a network may be trusted without.
-    trust = surrogate.trust if past.tasks and switches.transfer else None
-    trusted = trust is not None and trust >= AUDIT_TRUST
-    if switches.trust and trusted and count == 1 and _is_stuck(study):
-        return _audit(study, trust, rng)
-    box = _box(study, past, surrogate, switches)
+    study, search, surrogate = situation.study, situation.settings.search, situation.surrogate
     chosen: list[Array] = []
-    for _ in range(count):
-        waiting = np.concatenate([study.running, *[point[None] for point in chosen]])
-        believed = surrogate.believing(study.space.features(waiting))
-        points = maximise(
-            MixtureLogEI(believed),
+    hopeless = {}
+    for _ in range(situation.count):
+        pending = np.concatenate([study.pending, *[point[None] for point in chosen]])
+        maximum = maximise(
+            surrogate.condition_on_pending(pending).improvement,
             study.space,
-            box,
             study.best,
-            past.candidates,
-            rng,
-            BRIEF if _is_neural(surrogate) else Effort(),
+            situation.view.candidates,
+            situation.rng,
+            surrogate.effort,
+            search.few_levels,
         )
-        tried = study.tried | {key_of(point) for point in chosen}
-        fresh = [_first_fresh(points, tried, study, rng)]
-        if chosen:
-            fresh.insert(0, _nudged(fresh[0], study.space, rng))
-        chosen.append(next((p for p in fresh if key_of(p) not in tried), fresh[-1]))
-    predicted = surrogate.predict(study.space.features(chosen[0][None]))
-    mean, deviation = predicted or (None, None)
-    return Decision(
-        configurations=tuple(study.space.decode(np.stack(chosen))),
-        source=Source.ACQUISITION,
-        reason="Largest expected improvement over the best trial so far.",
-        past_tasks=_followed(past, surrogate) if trust else (),
+        if not chosen:
+            hopeless = hopeless_part(study.space, maximum.samples, maximum.probabilities, search)
+        chosen.append(_untried(maximum.points, chosen, situation))
+    mean, deviation = _predicted(surrogate, chosen[0])
+    trust = situation.trust
+    return situation.decision(
+        chosen,
+        Source.ACQUISITION,
+        "Largest expected improvement over the best trial so far.",
+        past_tasks=situation.heaviest(surrogate.task_weights) if trust else (),
         trust=trust,
         mean=mean,
         deviation=deviation,
-        shrunk=natural_bounds(box, study.space),
+        hopeless=hopeless,
     )
 
 
-def _surrogate(study: Study, past: Past, switches: Switches, surrogate: str) -> Surrogate:
-    transfer, trust = switches.transfer, switches.trust
-    if surrogate == GAUSSIAN:
-        return gaussian_surrogate(study, past, transfer=transfer, trust=trust)
-    network = network_named(surrogate)
-    known = knows(network, study.space)
-    if not past.tasks or not transfer or known or suits(past, network):
-        return neural_surrogate(study, past, network, transfer=transfer, trust=trust)
-    followed = gaussian_surrogate(study, past, trust=trust)
-    if followed.trust is None or followed.trust >= LOST_TRUST:
-        return followed
-    # Its surrogate is that of a study that never had a history.
-    return replace(neural_surrogate(study, past, network, transfer=False), trust=0.0)
+_Way: TypeAlias = Callable[[_Situation], Decision | None]
+_WAYS: tuple[_Way, ...] = (
+    _cover_unknown_space,
+    _start_from_portfolio,
+    _audit_history,
+    _maximise_improvement,
+)
 
 
-def _box(study: Study, past: Past, surrogate: Surrogate, switches: Switches) -> Box:
-    trusted = surrogate.trust is not None and surrogate.trust >= SHRINK_TRUST
-    # A network knows where the past was good at every point; its past has no other models.
-    if not (switches.shrink and trusted and not _is_neural(surrogate) and past.models):
-        return Box.full(study.space)
-    predictions = past.models.predict(study.space.features(study.points))
-    weights = sharpen(past.relevance, study.values, predictions)
-    box = promising_box(past.tasks, weights, study.space)
-    return widen(box, study.points, study.values, study.space)
+# ---- their parts ---------------------------------------------------------------------------
 
 
-def _is_neural(surrogate: Surrogate) -> bool:
-    return surrogate.informed is not None and isinstance(surrogate.informed.model, NeuralModel)
+def _space_filling_trials(d: int) -> int:
+    return int(np.clip(2 + d // 2, 4, 8))
 
 
-def _first_fresh(
-    points: Array, tried: set[bytes] | frozenset[bytes], study: Study, rng: np.random.Generator
-) -> Array:
-    """The first point not tried before; near the first one where all were."""
-    for point in points:
-        if key_of(point) not in tried:
-            return point
-    space = study.space
-    start = np.where(np.isnan(points[0]), 0.5, points[0])
-    for scale in np.geomspace(0.05, 1.0, 20):
-        moved = start + scale * rng.standard_normal(len(space))
-        point = space.activate(space.snap(moved[None]))[0]
-        if key_of(point) not in tried:
-            return point
-    # A small discrete space can be used up: repeat the best.
-    return points[0]
+def _fill_space(situation: _Situation) -> Decision:
+    search = situation.settings.search
+    return situation.decision(
+        spread(situation.study, [], situation.count, situation.rng, search),
+        Source.SPACE_FILLING,
+        "Few trials yet and no history to follow: a configuration far from those tried.",
+    )
 
 
-def _followed(past: Past, surrogate: Surrogate) -> tuple[tuple[str, float], ...]:
-    """The past tasks behind a prediction.
-
-    As the trials weigh them in Gaussian processes. A network reads them all at once and has no
-    weights to show: as they count beforehand.
-    """
-    if surrogate.informed is None:
-        return ()
-    model = surrogate.informed.model
-    weights = past.relevance if isinstance(model, NeuralModel) else model.task_weights
-    return _heaviest(past, weights)
-
-
-def _nudged(point: Array, space: Space, rng: np.random.Generator) -> Array:
-    """A point beside it, reflected at the bounds.
-
-    Workers that decide at the same time take a batch's different points, but where one knows a
-    trial more than the other their batches differ, and might else meet in the very same corner.
-    """
-    numerical = ~np.asarray(space.is_categorical, dtype=bool)
-    moved = np.nan_to_num(point, nan=INACTIVE_POSITION)
-    moved = np.abs(moved + NUDGE * numerical * rng.standard_normal(len(space)))
-    moved = np.where(moved > 1.0, 2.0 - moved, moved)
-    return space.activate(space.snap(moved[None]))[0]
+def _is_stuck(study: StudyArrays, settings: PolicySettings) -> bool:
+    """Whether the best value has stood for as long as an audit waits, or twice as long, ..."""
+    audit, count = settings.audit, len(study.values)
+    if not count:
+        return False
+    standing = count - 1 - int(np.argmax(study.values))
+    return (
+        0 < standing <= audit.most * audit.after
+        and standing % audit.after == 0
+        and count <= audit.until
+    )
 
 
-def _heaviest(past: Past, weights: Array) -> tuple[tuple[str, float], ...]:
-    """Names and shares of the past tasks that carry most weight, by its absolute amount."""
-    total = float(np.abs(weights).sum())
-    if not total:
-        return ()
-    order = np.argsort(-np.abs(weights), kind="stable")[:NAMED_TASKS]
-    return tuple((past.tasks[i].name, float(weights[i]) / total) for i in order)
+def _untried(points: Array, chosen: Sequence[Array], situation: _Situation) -> Array:
+    """The best point that was not tried; later ones of a batch are moved a little."""
+    study, rng = situation.study, situation.rng
+    key = study.space.key
+    tried = study.tried | {key(point) for point in chosen}
+    fresh = [first_untried(points, tried, study.space, rng)]
+    if chosen:
+        fresh.insert(0, beside(fresh[0], study.space, situation.settings.search.jitter, rng))
+    return next((point for point in fresh if key(point) not in tried), fresh[-1])
+
+
+def _predicted(surrogate: Surrogate, point: Array) -> tuple[float | None, float | None]:
+    """Mean and deviation at a point; None where they are not known or not finite."""
+    predicted = surrogate.predict(point[None])
+    if predicted is None:
+        return None, None
+    mean, deviation = float(predicted[0][0]), float(predicted[1][0])
+    return (mean, deviation) if math.isfinite(mean) and math.isfinite(deviation) else (None, None)

@@ -7,55 +7,55 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.ensemble import ExtraTreesRegressor
 
-from metahpo.surrogate.gp.past_models import aligned_features, thin
+from metahpo.settings import PortfolioSettings
+from metahpo.surrogate.features import FeatureMap
 from metahpo.tasks.alignment import AlignedTask
-from metahpo.tasks.space import Array, Space
-
-# Over all past tasks together, and the fewest for one of them.
-TREES = 600
-LEAST_TREES = 5
-# The least score: a configuration that fails is no worse than one that is as far below the
-# median as the best is above it.
-WORST = -1.0
+from metahpo.tasks.space import Array
 
 
 def candidate_scores(
-    tasks: Sequence[AlignedTask], space: Space, points: Array, *, seed: int = 0
+    tasks: Sequence[AlignedTask],
+    features: FeatureMap,
+    points: Array,
+    settings: PortfolioSettings,
+    *,
+    seed: int = 0,
 ) -> Array:
-    """How each candidate is expected to fare on each past task.
+    """How well each candidate is expected to do on each past task.
 
     Predicted by extremely randomised trees (Geurts et al. 2006), which stay within what was
-    observed. Of the configurations that past tasks tried they choose better ones than Gaussian
+    observed. Among the configurations that past tasks tried they choose better ones than Gaussian
     processes do, whose largest prediction is often their largest error.
 
     Args:
-        tasks: t past tasks, aligned to ``space``; at least one.
-        space: The present space.
-        points: n x d.
+        tasks: ``t`` past tasks, aligned and thinned; at least one.
+        features: Of the space that the tasks are aligned to.
+        points: ``n x d``.
+        settings: How many trees, and the worst score.
         seed: Of the trees.
 
     Returns:
-        n x t: 0 for a past task's median value, 1 for its best, nothing below ``WORST``.
+        ``n x t``: 0 for a past task's median value, 1 for its best, nothing below
+        ``settings.worst_score``.
     """
-    count = max(LEAST_TREES, TREES // len(tasks))
-    features = space.features(points)
-    rng = np.random.default_rng(seed)
+    count = max(settings.trees_per_task, settings.trees // len(tasks))
+    X = features.array(points)
     columns = []
-    for task in (thin(task, rng) for task in tasks):
+    for task in tasks:
         trees = ExtraTreesRegressor(count, random_state=seed)
-        trees.fit(aligned_features(task, space), _median_to_best(task.values))
-        columns.append(trees.predict(features))
+        trees.fit(features.of_task(task), _median_to_best(task.values, settings.worst_score))
+        columns.append(trees.predict(X))
     return np.stack(columns, axis=1)
 
 
-def _median_to_best(values: Array) -> Array:
-    """0 for the median, 1 for the best, floored; nothing but 0 and ``WORST`` where they agree."""
+def _median_to_best(values: Array, worst: float) -> Array:
+    """0 for the median, 1 for the best, floored; nothing but 0 and ``worst`` where they agree."""
     median, best = float(np.median(values)), float(values.max())
     if best == median:
-        return np.where(values < median, WORST, 0.0)
+        return np.where(values < median, worst, 0.0)
     # In parts of the distance: that of huge values would overflow.
     span = best / 2.0 - median / 2.0
-    return np.maximum((values / 2.0 - median / 2.0) / span, WORST)
+    return np.maximum((values / 2.0 - median / 2.0) / span, worst)
 
 
 def greedy_portfolio(scores: Array, weights: Array, size: int) -> list[int]:
@@ -67,8 +67,8 @@ def greedy_portfolio(scores: Array, weights: Array, size: int) -> list[int]:
     "Sequential model-free hyperparameter tuning").
 
     Args:
-        scores: n x t, of n candidates on t past tasks, on comparable scales.
-        weights: t, how much each past task matters.
+        scores: ``n x t``, of n candidates on t past tasks, on comparable scales.
+        weights: ``t``, how much each past task matters.
         size: How many candidates to choose; at most n are.
 
     Returns:

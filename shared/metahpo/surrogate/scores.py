@@ -57,6 +57,14 @@ class Warp(NamedTuple):
         below = -self.knee - COMPRESSION * np.expm1(self._short(scores) / COMPRESSION)
         return self.centre + self.unit * np.where(scores < -self.knee, below, scores)
 
+    def moments(self, mean: Array, deviation: Array) -> tuple[Array, Array]:
+        """Mean and standard deviation of values, from those of ``n`` scores.
+
+        The deviation is half the distance between the values one deviation above and below.
+        """
+        low, high = self.values(mean - deviation), self.values(mean + deviation)
+        return self.values(mean), (high - low) / 2.0
+
     def log_slopes(self, values: Array) -> Array:
         """N logarithms of d scores / d values: they carry densities back to values."""
         z = (values - self.centre) / self.unit

@@ -1,13 +1,13 @@
-"""The study in progress, in arrays."""
+"""The study in progress, as arrays: what surrogates are fitted to."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import blake2b
 
 import numpy as np
-from numpy.typing import NDArray
 
 from metahpo.tasks.alignment import OUTSIDE
 from metahpo.tasks.space import Array, Space
@@ -15,38 +15,48 @@ from metahpo.tasks.task import Task, Trial, TrialState, bounded
 
 
 @dataclass(frozen=True, eq=False)
-class Study:
-    """The task so far in arrays.
+class StudyArrays:
+    """The task so far.
 
     Attributes:
-        space: With conditions.
-        points: n x d observed trials.
-        values: n; a failed trial counts as the worst one seen.
-        running: m x d.
-        taken: k x d, all finished and running trials.
-        failed: Whether trials have finished, all of them without a value.
+        space: The space, with conditions.
+        points: ``n x d`` observed trials.
+        values: ``n``; a failed trial counts as the worst one seen.
+        pending: ``m x d``, running trials.
+        taken: ``k x d``, all finished and running trials.
+        all_failed: Whether trials have finished, all of them without a value.
     """
 
     space: Space
     points: Array
     values: Array
-    running: Array
+    pending: Array
     taken: Array
-    failed: bool = False
+    all_failed: bool = False
 
     @cached_property
     def tried(self) -> frozenset[bytes]:
         """Keys of the configurations that must not be repeated."""
-        return frozenset(map(key_of, self.taken))
+        return frozenset(map(self.space.key, self.taken))
 
     @property
     def best(self) -> Array:
         """The trials in ``points`` that lie in the space, the best first."""
         ordered = self.points[np.argsort(-self.values, kind="stable")]
-        return ordered[~_outside(ordered).any(axis=1)]
+        return ordered[self.space.inside(ordered).all(axis=1)]
+
+    @cached_property
+    def digests(self) -> tuple[bytes, ...]:
+        """Of the first 0, 1, ..., n trials: keys under which fits to these are kept."""
+        digest = blake2b(digest_size=16)
+        digests = [digest.digest()]
+        for point, value in zip(self.points, self.values, strict=True):
+            digest.update(point.tobytes() + value.tobytes())
+            digests.append(digest.digest())
+        return tuple(digests)
 
 
-def study_arrays(task: Task, space: Space) -> Study:
+def study_arrays(task: Task, space: Space) -> StudyArrays:
     """The trials of a task as arrays.
 
     Args:
@@ -55,31 +65,23 @@ def study_arrays(task: Task, space: Space) -> Study:
     """
     finished = [trial for trial in task.trials if trial.state is not TrialState.RUNNING]
     seen = [float(t.value) for t in finished if t.observed and t.value is not None]
-    taken = _points(space, [*finished, *task.running])
-    told = finished if seen else []
-    # What failed is as bad as the worst that did not: the model learns to stay away.
-    values = [float(t.value) if t.observed and t.value is not None else min(seen) for t in told]
-    return Study(
+    observed = finished if seen else []
+    # A failed trial counts as the worst that did not fail: the model learns to stay away.
+    values = [
+        float(t.value) if t.observed and t.value is not None else min(seen) for t in observed
+    ]
+    return StudyArrays(
         space,
-        points=_points(space, told),
+        points=_points(space, observed),
         values=bounded(values),
-        running=_points(space, task.running),
-        taken=taken,
-        failed=bool(finished) and not seen,
+        pending=_points(space, task.running),
+        taken=_points(space, [*finished, *task.running]),
+        all_failed=bool(finished) and not seen,
     )
 
 
 def _points(space: Space, trials: Sequence[Trial]) -> Array:
-    """N x d; what was tried beyond the present bounds stays there, as in past tasks."""
+    """``n x d``; what was tried beyond the present bounds stays there, as in past tasks."""
     points = space.encode([trial.configuration for trial in trials])
     beyond = np.clip(points, -OUTSIDE, 1.0 + OUTSIDE)
-    return np.where(_outside(points), beyond, space.snap(points))
-
-
-def _outside(points: Array) -> NDArray[np.bool_]:
-    return np.abs(points - 0.5) > 0.5 + 1e-9
-
-
-def key_of(point: Array) -> bytes:
-    """What two points that are the same configuration have in common."""
-    return np.nan_to_num(point, nan=-1.0).round(9).tobytes()
+    return np.where(space.inside(points), space.snap(points), beyond)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,6 +81,8 @@ SYNONYMS: tuple[frozenset[str], ...] = tuple(
 
 # How far outside the present bounds a past value may lie, in ranges; further out it is put there.
 OUTSIDE = 0.5
+# Trials of a past task that models read: more cost time and move them little.
+MOST_TRIALS = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +102,17 @@ class AlignedTask:
     values: Array
     shared: NDArray[np.bool_]
     overlap: float
+
+
+def thinned(task: AlignedTask, rng: np.random.Generator) -> AlignedTask:
+    """At most ``MOST_TRIALS`` trials: half of them the best, the others a sample of the rest."""
+    if len(task.values) <= MOST_TRIALS:
+        return task
+    order = np.argsort(-task.values, kind="stable")
+    half = MOST_TRIALS // 2
+    others = rng.choice(order[half:], MOST_TRIALS - half, replace=False)
+    rows = np.sort(np.concatenate([order[:half], others]))
+    return replace(task, points=task.points[rows], values=task.values[rows])
 
 
 def match_names(past: Space, present: Space) -> dict[str, str]:

@@ -1,23 +1,19 @@
 """Search spaces: configurations to and from the unit cube.
 
-A search space is spoken in ``optuna.distributions``. This file is the only normaliser in the
+Search spaces are expressed as ``optuna.distributions``. This file is the only normaliser in the
 project: every model sees points of the unit cube that were made here.
 
 Notation, used in all numerical files of the package:
 
     n   points (configurations)
     d   hyperparameters
-    p   features: what a kernel measures distances between (``Space.features``)
 
-    points     n x d in [0, 1]; NaN where the hyperparameter is inactive. A value outside the
+    points     ``n x d`` in [0, 1]; NaN where the hyperparameter is inactive. A value outside the
                bounds, as past tasks may have, lies outside [0, 1].
-    features   n x p: numerical hyperparameters as they are, a categorical one as K columns
-               (one-hot), and an activity column for each hyperparameter that can be inactive.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -51,8 +47,8 @@ Configuration: TypeAlias = Mapping[str, Any]
 
 # Where an inactive hyperparameter is put: halfway, so that no end of its range is preferred.
 INACTIVE_POSITION = 0.5
-# Two choices of a categorical one-hot lie sqrt(2) apart; scaled, they lie one range apart.
-ONE_HOT_SCALE = 1.0 / math.sqrt(2.0)
+# Positions this little beyond the bounds are rounding.
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,51 +198,15 @@ class Space:
         """Positions in [0, 1] of all values of a hyperparameter that has levels, ascending."""
         return positions_of_levels(np.arange(self.levels[column]), self._distribution(column))
 
-    # ---- points -> features ----------------------------------------------------------------
+    @staticmethod
+    def inside(points: Array) -> NDArray[np.bool_]:
+        """Whether each position of ``n x d`` points lies within the bounds; NaN does."""
+        return ~(np.abs(points - 0.5) > 0.5 + ROUNDING)
 
-    @cached_property
-    def feature_owner(self) -> tuple[int, ...]:
-        """For each of the p features, the hyperparameter (column of a point) it comes from.
-
-        Activity columns come last and own themselves: d, d + 1, ...
-        """
-        owner: list[int] = []
-        for column, name in enumerate(self.names):
-            owner.extend([column] * (self._choices(name) or 1))
-        conditional = sum(name in self.conditions for name in self.names)
-        return (*owner, *range(len(self), len(self) + conditional))
-
-    @cached_property
-    def numerical_features(self) -> tuple[tuple[int, int], ...]:
-        """Pairs (feature, column) for the numerical hyperparameters."""
-        owners = self.feature_owner
-        return tuple(
-            (owners.index(column), column)
-            for column, categorical in enumerate(self.is_categorical)
-            if not categorical
-        )
-
-    def features(self, points: Array) -> Array:
-        """What kernels measure distances between.
-
-        Args:
-            points: n x d.
-
-        Returns:
-            n x p, without NaN: an inactive number is put halfway, an inactive categorical has
-            no choice, and the activity columns tell which were inactive.
-        """
-        blocks: list[Array] = []
-        active = ~np.isnan(points)
-        for column, name in enumerate(self.names):
-            if choices := self._choices(name):
-                blocks.append(_one_hot(points[:, column], choices))
-            else:
-                filled = np.where(active[:, column], points[:, column], INACTIVE_POSITION)
-                blocks.append(filled[:, None])
-        conditional = [column for column, name in enumerate(self.names) if name in self.conditions]
-        blocks.append(active[:, conditional].astype(float))
-        return np.concatenate(blocks, axis=1) if blocks else np.empty((len(points), 0))
+    @staticmethod
+    def key(point: Array) -> bytes:
+        """What two points that are the same configuration have in common."""
+        return np.nan_to_num(point, nan=-1.0).round(9).tobytes()
 
     # ---- conditions ------------------------------------------------------------------------
 
@@ -316,18 +276,3 @@ class Space:
 
     def _distribution(self, column: int) -> BaseDistribution:
         return self.distributions[self.names[column]]
-
-    def _choices(self, name: str) -> int:
-        """The number of choices of a categorical hyperparameter, 0 for a numerical one."""
-        distribution = self.distributions[name]
-        if isinstance(distribution, CategoricalDistribution):
-            return len(distribution.choices)
-        return 0
-
-
-def _one_hot(positions: Array, choices: int) -> Array:
-    active = np.flatnonzero(~np.isnan(positions))
-    block = np.zeros((len(positions), choices))
-    indices = np.clip(np.floor(positions[active] * choices), 0, choices - 1).astype(int)
-    block[active, indices] = ONE_HOT_SCALE
-    return block

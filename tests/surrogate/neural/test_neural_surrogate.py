@@ -19,8 +19,8 @@ from metahpo.surrogate.networks.bars import BarDistribution
 from metahpo.surrogate.networks.space_description import Description, describe
 from metahpo.surrogate.neural.neural_process import Architecture, NeuralProcess, PastTrials, Trials
 from metahpo.surrogate.neural.pretrained import WeightsError, load_weights, save_weights
-from metahpo.surrogate.neural.standardise import own_scale, rank_scores, study_scale, two_views
 from metahpo.surrogate.scores import own_warp
+from metahpo.surrogate.standardise import own_scale, rank_scores, study_scale, two_views
 from metahpo.tasks.space import Condition, Space
 
 TINY = Architecture(width=16, heads=2, layers=2, past_layers=1, latents=3, bars=12)

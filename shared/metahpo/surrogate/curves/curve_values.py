@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metahpo.surrogate.neural.standardise import LARGEST_SCORE, own_scale
+from metahpo.surrogate.standardise import LARGEST_SCORE, own_scale
 from metahpo.tasks.task import LARGEST_VALUE
 
 # Reports that lie so far back count by exp(-1) in a curve's own unit.

@@ -87,7 +87,7 @@ class ClosedFormGP(Model):
     ) -> None:
         super().__init__()
         self.X, self.scores, self.kernel, self.prior = X, scores, kernel, prior
-        predictions = prior.past.predict(X) if prior else np.empty((len(X), 0))
+        predictions = _predictions(prior, X)
         mean = predictions @ prior.rho if prior else np.zeros(len(X))
         gram = kernel.signal * matern52(X, X, kernel.lengthscales) + kernel.constant
         if prior:
@@ -196,7 +196,7 @@ class ClosedFormGP(Model):
             variance = variance + own.square() @ torch.as_tensor(self.prior.variances)
         return variance.clamp_min(MINIMUM_VARIANCE)
 
-    # ---- what the policy asks --------------------------------------------------------------
+    # ---- what a surrogate is made of -------------------------------------------------------
 
     @cached_property
     def incumbent(self) -> float:
@@ -204,34 +204,34 @@ class ClosedFormGP(Model):
         with torch.no_grad():
             return float(self.mean_and_variance(torch.as_tensor(self.X))[0].max())
 
-    @property
-    def log_evidence(self) -> float:
-        """Logarithm of the marginal likelihood of the scores."""
-        return float(self.log_densities.sum())
-
     @cached_property
     def task_weights(self) -> Array:
-        """t: posterior means of the past tasks' weights; nothing without a prior."""
+        """``t``: posterior means of the past tasks' weights; nothing without a prior."""
         if not self.prior:
             return np.empty(0)
         return self.prior.rho + self.prior.variances * (self._predictions.T @ self.alpha)
 
-    def believing(self, X: Array) -> ClosedFormGP:
-        """This model after seeing its own mean at X, as for trials that are still running.
+    def condition_on_means(self, X: Array) -> ClosedFormGP:
+        """This model after observing its own mean at ``m x p`` features.
 
         The kriging believer of Ginsbourger et al. 2010: means stay, variances shrink.
-
-        Args:
-            X: m x p.
         """
         with torch.no_grad():
-            believed = self.mean_and_variance(torch.as_tensor(X))[0].numpy()
+            means = self.mean_and_variance(torch.as_tensor(X))[0].numpy()
         return ClosedFormGP(
             np.concatenate([self.X, X]),
-            np.concatenate([self.scores, believed]),
+            np.concatenate([self.scores, means]),
             self.kernel,
             self.prior,
         )
+
+
+def _predictions(prior: Prior | None, X: Array) -> Array:
+    """``n x t``, of the past tasks at ``n x p`` features."""
+    if prior is None:
+        return np.empty((len(X), 0))
+    with torch.no_grad():
+        return prior.past(torch.as_tensor(X)).numpy()
 
 
 def _cholesky(gram: Array) -> Array:

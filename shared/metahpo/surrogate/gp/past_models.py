@@ -25,6 +25,7 @@ from scipy.linalg import cho_solve, cholesky
 from sklearn.ensemble import ExtraTreesRegressor
 from torch import Tensor
 
+from metahpo.surrogate.features import FeatureMap
 from metahpo.surrogate.gp.kernel import (
     JITTER,
     Data,
@@ -35,14 +36,12 @@ from metahpo.surrogate.gp.kernel import (
 )
 from metahpo.surrogate.scores import Warp, own_warp
 from metahpo.tasks.alignment import AlignedTask
-from metahpo.tasks.space import INACTIVE_POSITION, Array, Space
+from metahpo.tasks.space import Array
 
 # Tasks and trials that the shared hyperparameters are fitted to: more cost time and move them
 # little.
 FIT_TASKS = 12
 FIT_TRIALS = 80
-# Of a longer past study, its best half-hundred and as many of the rest.
-TRIALS_PER_TASK = 100
 INDUCING_POINTS = 500
 # Relative jitter of the inducing points: what keeps coinciding ones apart.
 INDUCING_JITTER = 1e-5
@@ -81,28 +80,27 @@ class PastModels:
     """Predictions of all past tasks, in scores.
 
     Args:
-        tasks: The past tasks, aligned to ``space``; at least one.
-        space: The present space.
-        seed: Of the choice of trials and of inducing points.
+        tasks: ``t`` past tasks, thinned; at least one.
+        features: Of the space that the tasks are aligned to.
+        seed: Of the choice of inducing points.
     """
 
-    def __init__(self, tasks: Sequence[AlignedTask], space: Space, *, seed: int = 0) -> None:
+    def __init__(
+        self, tasks: Sequence[AlignedTask], features: FeatureMap, *, seed: int = 0
+    ) -> None:
         rng = np.random.default_rng(seed)
         self._seed = seed
-        self.space = space
-        self.names = tuple(task.name for task in tasks)
-        self.tasks = tuple(thin(task, rng) for task in tasks)
+        self.features = features
+        self.tasks = tuple(tasks)
         self.warps: tuple[Warp, ...] = tuple(own_warp(task.values) for task in self.tasks)
         self.data = [
-            Data(aligned_features(task, space), warp.scores(task.values))
+            Data(features.of_task(task), warp.scores(task.values))
             for task, warp in zip(self.tasks, self.warps, strict=True)
         ]
-        self.hyperparameters = _shared_fit(self.data, space.feature_owner, rng)
-        self.lengthscales = self.hyperparameters.feature_lengthscales(space.feature_owner)
+        self.hyperparameters = _shared_fit(self.data, features.owner, rng)
+        self.lengthscales = self.hyperparameters.feature_lengthscales(features.owner)
         self._scale = torch.as_tensor(self.lengthscales)
-        self._groups = [
-            self._group(indices, shared, rng) for shared, indices in _by_shared(self.tasks)
-        ]
+        self._groups = [self._group(indices, rng) for indices in _by_shared(self.tasks)]
         order = np.concatenate([group.tasks for group in self._groups])
         self._order = torch.as_tensor(np.argsort(order))
 
@@ -121,23 +119,21 @@ class PastModels:
         blocks = [group.predict(X, self._scale) for group in self._groups]
         return blocks[0] if len(blocks) == 1 else torch.cat(blocks, -1)[..., self._order]
 
-    def predict(self, X: Array) -> Array:
+    def predict(self, points: Array) -> Array:
         """Predictions.
 
         Args:
-            X: n x p features.
+            points: ``n x d``.
 
         Returns:
-            n x t scores.
+            ``n x t`` scores.
         """
         with torch.no_grad():
-            return self(torch.as_tensor(X)).numpy()
+            return self(self.features(torch.as_tensor(points))).numpy()
 
-    def _group(
-        self, indices: NDArray[np.int_], shared: NDArray[np.bool_], rng: np.random.Generator
-    ) -> _Group:
-        keep = _known_features(shared, self.space)
-        constant = np.where(keep, 0.0, _features_of_nothing(self.space))
+    def _group(self, indices: NDArray[np.int_], rng: np.random.Generator) -> _Group:
+        keep = self.features.shared_by(self.tasks[indices[0]])
+        constant = np.where(keep, 0.0, self.features.constant)
         data = [self.data[index] for index in indices]
         inducing = _choose_rows(np.concatenate([task.X for task in data]), INDUCING_POINTS, rng)
         predicted = np.stack([self._at(inducing, task) for task in data], axis=1)
@@ -171,58 +167,12 @@ class PastModels:
         return cross @ cho_solve((cholesky(gram, lower=True), True), task.y)
 
 
-def thin(task: AlignedTask, rng: np.random.Generator) -> AlignedTask:
-    """At most TRIALS_PER_TASK trials: half of them the best, the others a sample of the rest."""
-    if len(task.values) <= TRIALS_PER_TASK:
-        return task
-    order = np.argsort(-task.values, kind="stable")
-    half = TRIALS_PER_TASK // 2
-    others = rng.choice(order[half:], TRIALS_PER_TASK - half, replace=False)
-    rows = np.sort(np.concatenate([order[:half], others]))
-    return AlignedTask(task.name, task.points[rows], task.values[rows], task.shared, task.overlap)
-
-
-def aligned_features(task: AlignedTask, space: Space) -> Array:
-    """Features of a past task's trials, constant where it does not know the hyperparameter.
-
-    Args:
-        task: A past task of n trials, aligned to ``space``.
-        space: The present space.
-
-    Returns:
-        n x p.
-    """
-    known = _known_features(task.shared, space)
-    return np.where(known, space.features(task.points), _features_of_nothing(space))
-
-
-def _known_features(shared: NDArray[np.bool_], space: Space) -> NDArray[np.bool_]:
-    """p: whether the feature comes from a hyperparameter that the task knows."""
-    conditional = [i for i, name in enumerate(space.names) if name in space.conditions]
-    columns = [
-        owner if owner < len(space) else conditional[owner - len(space)]
-        for owner in space.feature_owner
-    ]
-    return shared[np.asarray(columns, dtype=int)]
-
-
-def _features_of_nothing(space: Space) -> Array:
-    """p: features of a configuration that says nothing."""
-    return np.where(
-        np.asarray(space.feature_owner) < len(space),
-        space.features(np.full((1, len(space)), np.nan))[0],
-        INACTIVE_POSITION,
-    )
-
-
-def _by_shared(
-    tasks: Sequence[AlignedTask],
-) -> list[tuple[NDArray[np.bool_], NDArray[np.int_]]]:
-    """Tasks' indices by which hyperparameters they know, in order of first appearance."""
+def _by_shared(tasks: Sequence[AlignedTask]) -> list[NDArray[np.int_]]:
+    """Tasks' indices by the hyperparameters that they have, in order of first appearance."""
     groups: dict[bytes, list[int]] = {}
     for index, task in enumerate(tasks):
         groups.setdefault(task.shared.tobytes(), []).append(index)
-    return [(tasks[group[0]].shared, np.asarray(group)) for group in groups.values()]
+    return [np.asarray(group) for group in groups.values()]
 
 
 def _shared_fit(

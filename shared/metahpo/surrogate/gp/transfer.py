@@ -1,11 +1,10 @@
-"""The Gaussian processes of a study: one that learns from past tasks, and a target-only one.
+"""Parameters of a Gaussian process with the past tasks for its prior, and when these are wrong.
 
-Both are in closed form. The transferred one has the past tasks for its prior and learns, besides
-its variances, how the present task's values map to scores (the two numbers of a ``Warp``). The
-target-only one never sees the past. Their weights (``mixture.py``) follow from the marginal
-likelihood; the hyperparameters are those fitted to most of the values, for both models alike. A
-past that is wrong in a regular way, such as one with its sign turned, may keep its weight: the
-tasks' own weights can be negative, and then it informs.
+It learns, besides its variances, how the present task's values map to scores (the two numbers of
+a ``Warp``). A past that is wrong in a regular way, such as one with its sign turned, may keep its
+weight: the tasks' own weights can be negative, and then it informs.
+
+Notation: see ``closed_form.py``.
 """
 
 from __future__ import annotations
@@ -18,156 +17,10 @@ from scipy.linalg import LinAlgError, cholesky, solve_triangular
 from scipy.optimize import minimize
 
 from metahpo.similarity import agreement
-from metahpo.surrogate.gp.closed_form import ClosedFormGP, Kernel, Prior
-from metahpo.surrogate.gp.kernel import (
-    CONSTANT_VARIANCE,
-    JITTER,
-    Data,
-    Hyperparameters,
-    fit,
-    matern52,
-)
+from metahpo.surrogate.gp.kernel import JITTER, matern52
 from metahpo.surrogate.gp.past_models import PastModels
-from metahpo.surrogate.mixture import Component, Surrogate, mix
-from metahpo.surrogate.scores import Warp, standardising_warp, tells_unit
+from metahpo.surrogate.scores import Warp
 from metahpo.tasks.space import Array
-
-# Below so many observations a target-only model has nothing to say.
-TARGET_ONLY_FROM = 4
-
-
-@dataclass(frozen=True, eq=False)
-class Fitted:
-    """What was fitted to the first trials of a study, and serves for the next ones too."""
-
-    target: Hyperparameters | None
-    transfer: TransferParameters | None
-
-
-@dataclass(frozen=True)
-class TransferParameters:
-    """Of the transferred model: variances of g, noise and weights, and the warp of the target."""
-
-    signal: float
-    noise: float
-    kappa: float
-    warp: Warp
-
-
-def fit_parameters(
-    X: Array,
-    values: Array,
-    owner: tuple[int, ...],
-    past: PastModels | None,
-    rho: Array,
-    *,
-    informed: bool = False,
-) -> Fitted:
-    """Hyperparameters of both models.
-
-    Args:
-        X: n x p features, n at least 1.
-        values: n.
-        owner: p: the hyperparameter that each feature belongs to.
-        past: Models of the past tasks, if there are any.
-        rho: t: how much each past task matters beforehand; sums to 1.
-        informed: Whether there is another model that knows more than the study's trials, so
-            that few of them need no model of their own.
-    """
-    target = None
-    if (past is None and not informed) or len(values) >= TARGET_ONLY_FROM:
-        target = fit([Data(X, standardising_warp(values).scores(values))], owner)
-    transfer = None if past is None else _fit_transfer(X, values, past, rho)
-    return Fitted(target, transfer)
-
-
-def build(
-    X: Array,
-    values: Array,
-    owner: tuple[int, ...],
-    past: PastModels | None,
-    rho: Array,
-    fitted: Fitted,
-    *,
-    informed: Component | None = None,
-) -> Surrogate:
-    """The surrogate given all trials, with hyperparameters fitted to some of them.
-
-    Args:
-        X: n x p features, n at least 1.
-        values: n.
-        owner: p: the hyperparameter that each feature belongs to.
-        past: Models of the past tasks, if there are any.
-        rho: t: how much each past task matters beforehand; sums to 1.
-        fitted: From ``fit_parameters``.
-        informed: Takes the transferred model's place.
-
-    Raises:
-        numpy.linalg.LinAlgError: Where a covariance cannot be factorised.
-    """
-    target = None
-    # Where all values agree, nothing says what an improvement would be worth to a model that
-    # knows these values alone; another one that knows more goes without it.
-    alone = informed is None and past is None
-    if fitted.target is not None and (alone or tells_unit(values)):
-        target = _target_only(X, values, owner, fitted.target)
-    if informed is not None or past is None or fitted.transfer is None:
-        return mix(informed, target)
-    transferred = _transferred(X, values, past, rho, fitted.transfer)
-    if target is None:
-        return mix(transferred, None)
-    return mix(transferred, target, _contradiction(values, past.predict(X) @ rho))
-
-
-def _contradiction(values: Array, expected: Array) -> float:
-    """What is taken from the log odds where the past ranks the trials the wrong way round.
-
-    The transferred model can turn a contradicted past upside down and still explain the trials;
-    but a past that is wrong about which half of the space is good knows little about where in
-    the other half the best is. The square of Kendall's tau in standard deviations (Kendall
-    1970, "Rank correlation methods", with ties among the values), if it is negative; nothing
-    otherwise.
-
-    Args:
-        values: n.
-        expected: n, the past tasks' weighted mean prediction.
-    """
-    n, ties = len(values), np.unique(values, return_counts=True)[1].astype(float)
-    telling = (n * (n - 1) - float((ties * (ties - 1)).sum())) / 2.0
-    if not telling:
-        return 0.0
-    tau = 2.0 * float(agreement(values, expected[:, None])[0]) - 1.0
-    tied = float((ties * (ties - 1) * (2 * ties + 5)).sum())
-    deviation = math.sqrt((n * (n - 1) * (2 * n + 5) - tied) / 18.0) / telling
-    return min(tau / deviation, 0.0) ** 2
-
-
-def _target_only(
-    X: Array, values: Array, owner: tuple[int, ...], hyperparameters: Hyperparameters
-) -> Component:
-    warp = standardising_warp(values)
-    kernel = Kernel(
-        hyperparameters.feature_lengthscales(owner),
-        hyperparameters.signal,
-        hyperparameters.noise,
-        CONSTANT_VARIANCE,
-    )
-    model = ClosedFormGP(X, warp.scores(values), kernel)
-    densities = model.log_densities + warp.log_slopes(values)
-    return Component(1.0, model, warp, densities, False, tells_unit(values))
-
-
-def _transferred(
-    X: Array, values: Array, past: PastModels, rho: Array, parameters: TransferParameters
-) -> Component:
-    warp = parameters.warp
-    kernel = Kernel(past.lengthscales, parameters.signal, parameters.noise, OFFSET_VARIANCE)
-    prior = Prior(past, rho, parameters.kappa)
-    model = ClosedFormGP(X, warp.scores(values), kernel, prior)
-    return Component(1.0, model, warp, model.log_densities + warp.log_slopes(values), True)
-
-
-# ---- fitting the transferred model ---------------------------------------------------------
 
 # Log-normal priors as (mean, standard deviation) of the logarithm: of g's variance, of the
 # noise and of kappa, whose 1 is the past tasks' own spread.
@@ -181,15 +34,80 @@ BOUNDS = ((math.log(1e-3), 2.5), (math.log(1e-5), 0.0), (math.log(1e-2), 2.0))
 ITERATIONS = 15
 
 
+@dataclass(frozen=True)
+class TransferParameters:
+    """Of the transferred model: variances of g, noise and weights, and the warp of the target."""
+
+    signal: float
+    noise: float
+    kappa: float
+    warp: Warp
+
+
+def fit_transfer(points: Array, values: Array, past: PastModels, rho: Array) -> TransferParameters:
+    """The most probable parameters, from the best of a few starts.
+
+    Args:
+        points: ``n x d`` trials, n at least 1.
+        values: ``n``.
+        past: Models of the past tasks.
+        rho: ``t``, how much each past task matters beforehand; sums to 1.
+    """
+    evidence = _evidence(points, values, past, rho)
+    starts = _starts(evidence)
+    starts.sort(key=evidence.negative_log_posterior)
+    if len(values) == 1:
+        # One value shows its place on the prior mean and nothing else.
+        return _parameters(evidence, starts[0])
+    unit = evidence.log_unit
+    log_scale = math.log(evidence.scale)
+    units = (min(unit, log_scale) - 8.0, max(unit, log_scale) + 8.0)
+    bounds = (*BOUNDS, units, (-30.0, 30.0))
+    results = [
+        minimize(
+            evidence.negative_log_posterior,
+            start,
+            method="L-BFGS-B",
+            bounds=bounds,
+            options={"maxiter": ITERATIONS},
+        )
+        for start in starts[: 2 if len(values) <= 20 else 1]
+    ]
+    return _parameters(evidence, min(results, key=lambda result: result.fun).x)
+
+
+def contradiction(values: Array, expected: Array) -> float:
+    """What is taken from the log odds where the past ranks the trials the wrong way round.
+
+    The transferred model can turn a contradicted past upside down and still explain the trials;
+    but a past that is wrong about which half of the space is good knows little about where in
+    the other half the best is. The square of Kendall's tau in standard deviations (Kendall
+    1970, "Rank correlation methods", with ties among the values), if it is negative; nothing
+    otherwise.
+
+    Args:
+        values: ``n``.
+        expected: ``n``, the past tasks' weighted mean prediction.
+    """
+    n, ties = len(values), np.unique(values, return_counts=True)[1].astype(float)
+    untied = (n * (n - 1) - float((ties * (ties - 1)).sum())) / 2.0
+    if not untied:
+        return 0.0
+    tau = 2.0 * float(agreement(values, expected[:, None])[0]) - 1.0
+    tied = float((ties * (ties - 1) * (2 * ties + 5)).sum())
+    deviation = math.sqrt((n * (n - 1) * (2 * n + 5) - tied) / 18.0) / untied
+    return min(tau / deviation, 0.0) ** 2
+
+
 @dataclass(frozen=True, eq=False)
 class _Evidence:
     """Everything about the present trials that does not change while fitting.
 
     Attributes:
-        values: n.
-        mean: n, of the past tasks' predictions.
-        spread: n x n, their second moment: the prior covariance at kappa = 1.
-        correlations: n x n, of g.
+        values: ``n``.
+        mean: ``n``, of the past tasks' predictions.
+        spread: ``n x n``, their second moment: the prior covariance at kappa = 1.
+        correlations: ``n x n``, of g.
         log_unit: The past tasks' usual unit, a weak guess at the present one.
         location: The mean value, which the centre is measured from.
         scale: What the centre is measured in.
@@ -232,33 +150,8 @@ class _Evidence:
         return float(penalty) + 2.0 * math.log1p((theta[3] - self.log_unit) ** 2 / 3.0)
 
 
-def _fit_transfer(X: Array, values: Array, past: PastModels, rho: Array) -> TransferParameters:
-    """The most probable parameters, from the best of a few starts."""
-    evidence = _evidence(X, values, past, rho)
-    starts = _starts(evidence)
-    starts.sort(key=evidence.negative_log_posterior)
-    if len(values) == 1:
-        # One value tells its place on the prior mean and nothing else.
-        return _parameters(evidence, starts[0])
-    unit = evidence.log_unit
-    log_scale = math.log(evidence.scale)
-    units = (min(unit, log_scale) - 8.0, max(unit, log_scale) + 8.0)
-    bounds = (*BOUNDS, units, (-30.0, 30.0))
-    results = [
-        minimize(
-            evidence.negative_log_posterior,
-            start,
-            method="L-BFGS-B",
-            bounds=bounds,
-            options={"maxiter": ITERATIONS},
-        )
-        for start in starts[: 2 if len(values) <= 20 else 1]
-    ]
-    return _parameters(evidence, min(results, key=lambda result: result.fun).x)
-
-
-def _evidence(X: Array, values: Array, past: PastModels, rho: Array) -> _Evidence:
-    predictions = past.predict(X)
+def _evidence(points: Array, values: Array, past: PastModels, rho: Array) -> _Evidence:
+    predictions, X = past.predict(points), past.features.array(points)
     log_unit = float(np.median([math.log(warp.unit) for warp in past.warps]))
     return _Evidence(
         values=values,

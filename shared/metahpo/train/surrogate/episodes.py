@@ -18,7 +18,7 @@ from torch import Tensor
 
 from metahpo.surrogate.networks.space_description import Description
 from metahpo.surrogate.neural.neural_process import PastTrials, Trials
-from metahpo.surrogate.neural.standardise import Scale, own_scale, study_scale, two_views
+from metahpo.surrogate.standardise import Scale, own_scale, study_scale, two_views
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from scipy.stats import rankdata
 from metahpo.surrogate.networks.bars import BarDistribution
 from metahpo.surrogate.networks.space_description import stack
 from metahpo.surrogate.neural.neural_process import NeuralProcess
-from metahpo.surrogate.neural.standardise import own_scale
+from metahpo.surrogate.standardise import own_scale
 from metahpo.tasks.space import Array
 from metahpo.train.surrogate.episodes import (
     LARGEST_TARGET,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from metahpo.surrogate.neural.standardise import own_scale
+from metahpo.surrogate.standardise import own_scale
 from metahpo.train.draw import Draw
 from metahpo.train.surrogate.episodes import Episodes, Shape, biased_choice
 from metahpo.train.surrogate.prior_functions import Family, standard

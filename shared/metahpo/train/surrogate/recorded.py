@@ -22,7 +22,7 @@ from torch import Tensor
 
 from metahpo.archive import Archive
 from metahpo.surrogate.networks.space_description import Description, describe, stack
-from metahpo.surrogate.neural.standardise import own_scale
+from metahpo.surrogate.standardise import own_scale
 from metahpo.tasks.space import Array, Space
 from metahpo.tasks.task import Task
 from metahpo.train import TrainingError
