@@ -13,7 +13,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from metahpo.tasks.alignment import AlignedTask, align, match_names
+from metahpo.tasks.alignment import MOST_TRIALS, AlignedTask, align, match_names, thinned
 from metahpo.tasks.space import Space
 from metahpo.tasks.task import Task, Trial, TrialState
 
@@ -181,6 +181,53 @@ def test_only_observed_trials_count():
 def test_nothing_to_learn_from(past, trial):
     assert align(Task("past", Space(past), (trial,)), Space({"x": UNIT})) is None
     assert align(Task("past", Space(past)), Space({"x": UNIT})) is None
+
+
+# ---- long past tasks -----------------------------------------------------------------------
+
+
+def long_task(n: int) -> AlignedTask:
+    """A task whose n values are all different, in a random order."""
+    rng = np.random.default_rng(n)
+    points = rng.random((n, 2))
+    return AlignedTask("past", points, 10.0 * points[:, 0] + points[:, 1], np.ones(2, bool), 0.5)
+
+
+@pytest.mark.parametrize("n", [1, MOST_TRIALS])
+def test_a_task_that_is_short_enough_is_not_thinned(n):
+    task = long_task(n)
+    assert thinned(task, np.random.default_rng(0)) is task
+
+
+@pytest.mark.parametrize("n", [MOST_TRIALS + 1, 2000])
+def test_a_thinned_task_keeps_its_best_half_and_a_sample_of_the_rest(n):
+    task = long_task(n)
+    shorter = thinned(task, np.random.default_rng(0))
+    assert shorter.points.shape == (MOST_TRIALS, 2)
+    best = np.sort(task.values)[-MOST_TRIALS // 2 :]
+    assert np.isin(best, shorter.values).all()
+    assert len(np.unique(shorter.values)) == MOST_TRIALS
+    # Points stay with their values, in the order in which they were tried.
+    rows = [int(np.flatnonzero(task.values == value)[0]) for value in shorter.values]
+    assert rows == sorted(rows)
+    np.testing.assert_array_equal(shorter.points, task.points[rows])
+    assert (shorter.name, shorter.overlap) == (task.name, task.overlap)
+    np.testing.assert_array_equal(shorter.shared, task.shared)
+
+
+def test_the_rest_is_sampled_from_all_of_it():
+    """Fifty of 1950 at random: their median misses the middle half once in 4,000 draws."""
+    task = long_task(2000)
+    rest = np.sort(thinned(task, np.random.default_rng(0)).values)[: MOST_TRIALS // 2]
+    lower, upper = np.quantile(np.sort(task.values)[: -MOST_TRIALS // 2], [0.25, 0.75])
+    assert lower < np.median(rest) < upper
+
+
+def test_thinning_depends_on_the_generator_alone():
+    task = long_task(300)
+    first, second, other = (thinned(task, np.random.default_rng(s)) for s in (0, 0, 1))
+    np.testing.assert_array_equal(first.values, second.values)
+    assert not np.array_equal(first.values, other.values)
 
 
 # ---- the identity --------------------------------------------------------------------------

@@ -18,12 +18,7 @@ from optuna.distributions import (
 
 from metahpo.tasks.conditions import infer_conditions, joined
 from metahpo.tasks.distributions import parse_distribution
-from metahpo.tasks.space import (
-    ONE_HOT_SCALE,
-    Condition,
-    Space,
-    SpaceError,
-)
+from metahpo.tasks.space import ROUNDING, Condition, Space, SpaceError
 
 # The time a case takes says nothing on a busy machine.
 settings.register_profile("untimed", deadline=None)
@@ -131,11 +126,10 @@ class TestRoundTrips:
         assert space.decode(snapped) == space.decode(points)
 
     @given(spaces_with_points())
-    def test_features_have_no_nan(self, drawn):
+    def test_encoded_configurations_lie_inside_the_bounds(self, drawn):
         space, points = drawn
-        features = space.features(points)
-        assert features.shape == (len(points), len(space.feature_owner))
-        assert np.isfinite(features).all()
+        encoded = space.encode(space.decode(points))
+        assert space.inside(encoded).all()
 
     @given(spaces)
     def test_json_and_pickle(self, space):
@@ -210,11 +204,52 @@ class TestLevels:
         )
         assert space.levels == (0, 1, 5, 5, 2)
 
-    def test_categories_lie_one_range_apart(self):
-        space = Space({"c": CategoricalDistribution(["a", "b", "c"])})
-        first, second = space.features(space.encode([{"c": "a"}, {"c": "c"}]))
-        assert np.linalg.norm(first - second) == pytest.approx(1.0)
-        assert first.max() == ONE_HOT_SCALE
+
+class TestInside:
+    @pytest.mark.parametrize("position", [0.0, 0.3, 1.0, math.nan])
+    def test_positions_within_the_bounds_and_inactive_ones_are_inside(self, position):
+        assert Space.inside(np.array([[position]])).tolist() == [[True]]
+
+    @pytest.mark.parametrize("position", [-0.5, -1e-6, 1.0 + 1e-6, 1.5, math.inf, -math.inf])
+    def test_positions_beyond_the_bounds_are_outside(self, position):
+        assert Space.inside(np.array([[position]])).tolist() == [[False]]
+
+    def test_rounding_at_the_bounds_does_not_count(self):
+        points = np.array([[-ROUNDING / 2, 1.0 + ROUNDING / 2], [-2 * ROUNDING, 1.0]])
+        assert Space.inside(points).tolist() == [[True, True], [False, True]]
+
+
+class TestKey:
+    SPACE = Space(
+        {
+            "x": FloatDistribution(-3, 5),
+            "lr": FloatDistribution(1e-5, 1, log=True),
+            "layers": IntDistribution(1, 7, step=2),
+            "act": CategoricalDistribution(["relu", None, 3, True]),
+        }
+    )
+
+    @given(st.lists(positions, min_size=4, max_size=4))
+    def test_a_configuration_keeps_its_key_when_it_is_encoded_again(self, position):
+        points = self.SPACE.snap(np.array([position]))
+        again = self.SPACE.snap(self.SPACE.encode(self.SPACE.decode(points)))
+        assert self.SPACE.key(again[0]) == self.SPACE.key(points[0])
+
+    def test_rounding_does_not_change_the_key(self):
+        assert Space.key(np.array([0.1 + 0.2, 0.5])) == Space.key(np.array([0.3, 0.5]))
+
+    def test_inactive_is_not_any_active_position(self):
+        key = Space.key(np.array([0.2, np.nan]))
+        assert key == Space.key(np.array([0.2, np.nan]))
+        assert all(key != Space.key(np.array([0.2, other])) for other in (0.0, 0.5, 1.0))
+
+    def test_the_order_of_positions_matters(self):
+        assert Space.key(np.array([0.1, 0.2])) != Space.key(np.array([0.2, 0.1]))
+
+    def test_neighbouring_levels_of_a_long_range_have_keys_of_their_own(self):
+        space = Space({"n": IntDistribution(1, 10**6)})
+        points = space.snap(space.encode([{"n": 500_000}, {"n": 500_001}]))
+        assert len(set(map(space.key, points))) == 2
 
 
 class TestConditions:
@@ -245,11 +280,6 @@ class TestConditions:
     def test_activate_fills_what_a_condition_admits(self):
         points = self.NESTED.activate(np.array([[0.1, np.nan, 0.1]]))
         assert not np.isnan(points).any()
-
-    def test_activity_is_a_feature_of_its_own(self):
-        features = self.NESTED.features(self.NESTED.encode([{"optimizer": "adam"}]))
-        assert self.NESTED.feature_owner == (0, 0, 1, 2, 2, 3, 4)
-        np.testing.assert_allclose(features, [[0, 0, 0.5, 0, ONE_HOT_SCALE, 0, 0]])
 
     def test_conditions_need_their_hyperparameters(self):
         with pytest.raises(SpaceError, match="'optimizer'"):
