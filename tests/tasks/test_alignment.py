@@ -207,6 +207,7 @@ def test_a_thinned_task_keeps_its_best_half_and_a_sample_of_the_rest(n):
     best = np.sort(task.values)[-MOST_TRIALS // 2 :]
     assert np.isin(best, shorter.values).all()
     assert len(np.unique(shorter.values)) == MOST_TRIALS
+    assert shorter.values.min() < np.median(task.values)
     # Points stay with their values, in the order in which they were tried.
     rows = [int(np.flatnonzero(task.values == value)[0]) for value in shorter.values]
     assert rows == sorted(rows)

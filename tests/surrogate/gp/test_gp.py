@@ -1,4 +1,4 @@
-"""The closed-form process against a textbook reference, GPyTorch, and what BoTorch asks."""
+"""The closed-form process against a textbook reference, GPyTorch and BoTorch's interface."""
 
 from typing import Any, cast
 
@@ -8,8 +8,8 @@ import pytest
 import torch
 from botorch.acquisition import LogExpectedImprovement, qLogExpectedImprovement
 from botorch.sampling import SobolQMCNormalSampler
+from scipy.stats import multivariate_normal, norm
 
-from metahpo.suggest.acquisition import ClosedFormLogEI
 from metahpo.surrogate.gp.closed_form import ClosedFormGP, Kernel, Prior
 from metahpo.surrogate.gp.kernel import JITTER, matern52
 
@@ -64,7 +64,7 @@ def textbook(
 
 
 @priors
-def test_posterior_is_the_textbooks(prior):
+def test_the_posterior_is_the_textbooks(prior):
     X, scores = data()
     new, _ = data(5, seed=1)
     model = ClosedFormGP(X, scores, KERNEL, prior)
@@ -79,16 +79,26 @@ def test_posterior_is_the_textbooks(prior):
 
 
 @priors
-def test_log_evidence_is_that_of_a_normal_distribution(prior):
+def test_log_densities_are_those_of_each_score_given_the_ones_before(prior):
     X, scores = data()
     model = ClosedFormGP(X, scores, KERNEL, prior)
-    # One at a time, each given those before it: p(y) = prod p(y_i | y_<i).
-    total = 0.0
+    expected = []
     for i in range(len(X)):
         mean, covariance = textbook(X[:i], scores[:i], KERNEL, prior, X[i : i + 1])
-        variance = covariance[0, 0] + KERNEL.noise + JITTER
-        total -= 0.5 * np.log(2 * np.pi * variance) + (scores[i] - mean[0]) ** 2 / (2 * variance)
-    assert model.log_evidence == pytest.approx(total, abs=1e-8)
+        deviation = np.sqrt(covariance[0, 0] + KERNEL.noise + JITTER)
+        expected.append(norm.logpdf(scores[i], mean[0], deviation))
+    np.testing.assert_allclose(model.log_densities, expected, atol=1e-8)
+
+
+@priors
+def test_log_densities_sum_to_the_log_evidence(prior):
+    X, scores = data()
+    mean, covariance = textbook(X[:0], scores[:0], KERNEL, prior, X)
+    covariance += (KERNEL.noise + JITTER) * np.eye(len(X))
+    evidence = multivariate_normal(mean, covariance).logpdf(scores)
+    assert ClosedFormGP(X, scores, KERNEL, prior).log_densities.sum() == pytest.approx(
+        evidence, abs=1e-8
+    )
 
 
 class Exact(gpytorch.models.ExactGP):
@@ -125,7 +135,7 @@ def test_without_a_prior_it_is_gpytorchs_exact_gp():
 
 @priors
 @pytest.mark.parametrize("shape", [(1, 2), (3, 2), (5, 1, 2), (5, 3, 2), (2, 4, 3, 2)])
-def test_shapes(prior, shape):
+def test_posteriors_have_botorchs_shapes(prior, shape):
     model = ClosedFormGP(*data(), KERNEL, prior)
     X = torch.as_tensor(np.random.default_rng(2).random(shape))
     with torch.no_grad():
@@ -143,7 +153,7 @@ def test_shapes(prior, shape):
 
 
 @pytest.mark.parametrize("q", [1, 3])
-def test_observation_noise(q):
+def test_observation_noise_is_added_to_the_variance(q):
     model = ClosedFormGP(*data(), KERNEL, PRIOR)
     X = torch.as_tensor(np.random.default_rng(2).random((4, q, 2)))
     with torch.no_grad():
@@ -152,17 +162,6 @@ def test_observation_noise(q):
         given = model.posterior(X, observation_noise=torch.full((4, q, 1), 0.5)).variance
     torch.testing.assert_close(noisy, clean + KERNEL.noise)
     torch.testing.assert_close(given, clean + 0.5)
-
-
-@priors
-def test_log_expected_improvement_is_botorchs(prior):
-    model = ClosedFormGP(*data(), KERNEL, prior)
-    X = torch.as_tensor(np.random.default_rng(2).random((6, 1, 2))).requires_grad_()
-    ours = ClosedFormLogEI(model, best_f=model.incumbent)(X)
-    theirs = LogExpectedImprovement(model, best_f=model.incumbent)(X)
-    torch.testing.assert_close(ours, theirs)
-    gradients = [torch.autograd.grad(values.sum(), X)[0] for values in (ours, theirs)]
-    torch.testing.assert_close(*gradients)
 
 
 def q_log_ei(model: ClosedFormGP) -> qLogExpectedImprovement:
@@ -184,13 +183,13 @@ def test_parallel_expected_improvement_runs():
 
 
 @priors
-def test_gradient_of_single_moments(prior):
+def test_the_gradient_of_single_moments_agrees_with_finite_differences(prior):
     model = ClosedFormGP(*data(), KERNEL, prior)
     X = torch.as_tensor(np.random.default_rng(2).random((4, 1, 2))).requires_grad_()
     assert torch.autograd.gradcheck(model.mean_and_variance, (X,))
 
 
-def test_gradient_of_the_joint_covariance():
+def test_the_gradient_of_the_joint_covariance_agrees_with_finite_differences():
     model = ClosedFormGP(*data(), KERNEL, PRIOR)
     X = torch.as_tensor(np.random.default_rng(2).random((3, 2))).requires_grad_()
     weights = torch.as_tensor(np.random.default_rng(3).random((3, 3)))
@@ -201,7 +200,7 @@ def test_gradient_of_the_joint_covariance():
     assert torch.autograd.gradcheck(weighted, (X,))
 
 
-# ---- what the policy asks ------------------------------------------------------------------
+# ---- what a surrogate uses ------------------------------------------------------------------
 
 
 def moments(model: ClosedFormGP, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -211,22 +210,22 @@ def moments(model: ClosedFormGP, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 @priors
-def test_believing_keeps_means_and_shrinks_variances(prior):
+def test_conditioning_on_means_keeps_means_and_shrinks_variances(prior):
     model = ClosedFormGP(*data(), KERNEL, prior)
-    believed, elsewhere = data(2, seed=1)[0], data(50, seed=2)[0]
-    after = model.believing(believed)
+    pending, elsewhere = data(2, seed=1)[0], data(50, seed=2)[0]
+    after = model.condition_on_means(pending)
     (mean_before, variance_before), (mean_after, variance_after) = (
         moments(model, elsewhere),
         moments(after, elsewhere),
     )
     np.testing.assert_allclose(mean_after, mean_before, atol=1e-6)
     assert (variance_after <= variance_before + 1e-9).all()
-    at_believed = moments(after, believed)[1]
-    assert (at_believed <= KERNEL.noise).all()
-    assert (at_believed < 0.5 * moments(model, believed)[1]).all()
+    at_pending = moments(after, pending)[1]
+    assert (at_pending <= KERNEL.noise).all()
+    assert (at_pending < 0.5 * moments(model, pending)[1]).all()
 
 
-def test_incumbent_is_the_best_mean_at_a_trial():
+def test_the_incumbent_is_the_best_mean_at_a_trial():
     X, scores = data()
     noisy = Kernel(KERNEL.lengthscales, KERNEL.signal, 0.5, KERNEL.constant)
     model = ClosedFormGP(X, scores, noisy)
@@ -235,13 +234,13 @@ def test_incumbent_is_the_best_mean_at_a_trial():
 
 
 @priors
-def test_repeated_rows(prior):
+def test_repeated_trials_have_finite_predictions(prior):
     X = np.repeat(data(3)[0], 40, axis=0)
     scores = np.random.default_rng(1).standard_normal(len(X))
     exact = Kernel(np.array([50.0, 50.0]), signal=20.0, noise=1e-5, constant=1.0)
     model = ClosedFormGP(X, scores, exact, prior)
     mean, variance = moments(model, X)
-    assert np.isfinite(model.log_evidence)
+    assert np.isfinite(model.log_densities.sum())
     assert np.isfinite(mean).all()
     assert (variance > 0).all()
 
