@@ -1,4 +1,4 @@
-"""Features of points: against a plain reference, differentiable, constant where nothing is known."""
+"""Features of points agree with a plain reference, and are constant where nothing is known."""
 
 import math
 from typing import Any
