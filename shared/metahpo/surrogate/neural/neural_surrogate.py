@@ -74,7 +74,7 @@ class NeuralSurrogate:
         expected = predictive.expected_improvement(best).clamp_min(LEAST_IMPROVEMENT)
         log_expected = expected.log() + self._log_novelty(points) + self._log_unit
         probability = 1.0 - predictive.cdf(torch.as_tensor(best, dtype=expected.dtype))
-        return Improvement(log_expected, probability)
+        return Improvement(log_expected, probability.clamp(0.0, 1.0))  # rounding
 
     @property
     def _log_unit(self) -> float:
