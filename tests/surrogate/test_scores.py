@@ -57,6 +57,34 @@ def test_log_slopes_are_the_derivative(warp, z):
     assert warp.log_slopes(values) == pytest.approx(np.log(slopes), abs=1e-3)
 
 
+scores = st.lists(st.floats(-20, 20), min_size=1, max_size=5).map(np.array)
+
+
+@given(warps, scores, st.floats(0, 5))
+def test_moments_of_values_are_those_of_the_values_one_deviation_away(warp, mean, deviation):
+    found, spread = warp.moments(mean, np.full(len(mean), deviation))
+    low, high = warp.values(mean - deviation), warp.values(mean + deviation)
+    np.testing.assert_array_equal(found, warp.values(mean))
+    np.testing.assert_allclose(spread, (high - low) / 2)
+    assert (spread >= 0).all()
+
+
+@given(warps, scores, st.floats(0, 5))
+def test_above_the_knee_moments_are_in_proportion(warp, mean, deviation):
+    mean = np.maximum(mean, deviation - warp.knee)
+    found, spread = warp.moments(mean, np.full(len(mean), deviation))
+    close = {"rtol": 1e-9, "atol": 1e-9 * (warp.unit + abs(warp.centre))}
+    np.testing.assert_allclose(found, warp.centre + warp.unit * mean, **close)
+    np.testing.assert_allclose(spread, warp.unit * deviation, **close)
+
+
+def test_below_the_knee_values_spread_farther_than_scores():
+    warp = Warp(centre=3.0, unit=2.0, knee=1.0)
+    _, spread = warp.moments(np.array([0.0, -1.0, -2.0, -3.0]), np.full(4, 0.5))
+    assert spread[0] == pytest.approx(1.0)
+    assert (np.diff(spread) > 0).all()
+
+
 # ---- a task's own warp ---------------------------------------------------------------------
 
 
