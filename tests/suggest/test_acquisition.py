@@ -1,17 +1,19 @@
-"""Expected improvement is truly optimised, over points that exist."""
-
-from dataclasses import replace
+"""Expected improvement is maximised with gradients and discrete moves, over points that exist."""
 
 import numpy as np
 import pytest
 import torch
-from botorch.acquisition import AcquisitionFunction
-from metahpo.suggest.shrink import Box
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from torch import Tensor
 
-from metahpo.suggest.acquisition import ClosedFormLogEI, Effort, MixtureLogEI, maximise
-from metahpo.surrogate.gp.transfer import build, fit_parameters
-from metahpo.surrogate.mixture import Surrogate
+from metahpo.settings import DEFAULT_SETTINGS, Effort
+from metahpo.suggest.acquisition import Acquisition, Maximum, maximise
+from metahpo.surrogate.aligned_history import AlignedHistory
+from metahpo.surrogate.contract import Improvement
+from metahpo.surrogate.features import FeatureMap
+from metahpo.surrogate.gp.gp_family import target_only
+from metahpo.surrogate.gp.gp_surrogate import GPSurrogate
+from metahpo.surrogate.study_arrays import StudyArrays
 from metahpo.tasks.space import Condition, Space
 
 UNIT = FloatDistribution(0, 1)
@@ -36,36 +38,48 @@ def existing(space: Space, n: int, rng: np.random.Generator) -> np.ndarray:
     return space.activate(space.snap(rng.random((n, len(space)))))
 
 
-def fitted(space: Space, seed: int = 0, n: int = 15) -> tuple[Surrogate, np.ndarray]:
+def fitted(space: Space, seed: int = 0, n: int = 15) -> tuple[GPSurrogate, np.ndarray]:
     """A surrogate of a rugged function, and its trials, the best first."""
     rng = np.random.default_rng(seed)
     points = existing(space, n, rng)
-    X = space.features(points)
+    X = FeatureMap(space).array(points)
     values = np.sin(X @ (4 * rng.standard_normal(X.shape[1]))) + X @ rng.standard_normal(
         X.shape[1]
     )
-    owner, nothing = space.feature_owner, np.empty(0)
-    parameters = fit_parameters(X, values, owner, None, nothing)
-    surrogate = build(X, values, owner, None, nothing, parameters)
+    study = StudyArrays(space, points, values, pending=points[:0], taken=points)
+    surrogate = target_only(study, AlignedHistory(space), DEFAULT_SETTINGS)
     return surrogate, points[np.argsort(-values)]
 
 
-def evaluate(acquisition: AcquisitionFunction, space: Space, points: np.ndarray) -> np.ndarray:
+def evaluate(acquisition: Acquisition, points: np.ndarray) -> np.ndarray:
     with torch.no_grad():
-        return acquisition(torch.as_tensor(space.features(points)).unsqueeze(-2)).numpy()
+        return acquisition(torch.as_tensor(points)).log_expected.numpy()
 
 
-def optimise(space: Space, seed: int = 0, box: Box | None = None, **effort) -> np.ndarray:
-    surrogate, best = fitted(space, seed)
+def maximum(
+    acquisition: Acquisition,
+    space: Space,
+    best: np.ndarray | None = None,
+    candidates: np.ndarray | None = None,
+    seed: int = 0,
+    few_levels: int = DEFAULT_SETTINGS.search.few_levels,
+    **effort: int,
+) -> Maximum:
+    nothing = np.empty((0, len(space)))
     return maximise(
-        MixtureLogEI(surrogate),
+        acquisition,
         space,
-        box or Box.full(space),
-        best,
-        np.empty((0, len(space))),
+        nothing if best is None else best,
+        nothing if candidates is None else candidates,
         np.random.default_rng(seed),
         Effort(**effort),
+        few_levels,
     )
+
+
+def optimise(space: Space, seed: int = 0, **effort: int) -> np.ndarray:
+    surrogate, best = fitted(space, seed)
+    return maximum(surrogate.improvement, space, best, seed=seed, **effort).points
 
 
 def assert_exist(space: Space, points: np.ndarray) -> None:
@@ -81,44 +95,30 @@ def assert_exist(space: Space, points: np.ndarray) -> None:
             assert distribution._contains(distribution.to_internal_repr(value))
 
 
-# ---- the acquisition function --------------------------------------------------------------
+# ---- pending trials ------------------------------------------------------------------------
 
 
-def test_the_mixture_is_the_mixture_of_expected_improvements():
-    first, points = fitted(MIXED)
-    second, _ = fitted(MIXED, seed=1)
-    (a,), (b,) = first.components, second.components
-    mixture = Surrogate((replace(a, weight=0.7), replace(b, weight=0.3)), 0.5)
-    X = torch.as_tensor(MIXED.features(points)).unsqueeze(-2)
-    with torch.no_grad():
-        improvements = [
-            c.weight * c.warp.unit * ClosedFormLogEI(c.model, best_f=c.model.incumbent)(X).exp()
-            for c in mixture.components
-        ]
-        torch.testing.assert_close(MixtureLogEI(mixture)(X).exp(), sum(improvements))
-
-
-def test_believed_trials_are_avoided():
+def test_pending_trials_are_avoided():
     surrogate, _ = fitted(MIXED)
     waiting = optimise(MIXED)[:1]
-    believed = surrogate.believing(MIXED.features(waiting))
-    before = evaluate(MixtureLogEI(surrogate), MIXED, waiting)
-    assert evaluate(MixtureLogEI(believed), MIXED, waiting) < before - 1
+    conditioned = surrogate.condition_on_pending(waiting)
+    before = evaluate(surrogate.improvement, waiting)
+    assert evaluate(conditioned.improvement, waiting) < before - 1
 
 
-def test_a_believed_trial_raises_the_bar():
-    """Ginsbourger et al. 2010: to expect what is awaited already is no improvement."""
+def test_a_pending_trial_raises_the_bar():
+    """Ginsbourger et al. 2010: what is expected of a pending trial already is no improvement."""
     surrogate, _ = fitted(MIXED, seed=3)
-    (component,) = surrogate.components
     points = existing(MIXED, 1000, np.random.default_rng(1))
-    means = [surrogate.predict(MIXED.features(point[None]))[0] for point in points]
-    promising = points[[np.argmax(means)]]
-    incumbent = component.warp.values(np.array([component.model.incumbent]))[0]
-    if max(means) <= incumbent:
+    predicted = surrogate.predict(points)
+    assert predicted is not None
+    promising = points[[np.argmax(predicted[0])]]
+    incumbent = surrogate.warp.values(np.array([surrogate.model.incumbent]))[0]
+    if max(predicted[0]) <= incumbent:
         pytest.skip("nothing is expected to improve")
-    believed = surrogate.believing(MIXED.features(promising))
-    before = evaluate(MixtureLogEI(surrogate), MIXED, promising)
-    assert evaluate(MixtureLogEI(believed), MIXED, promising) < before - 1
+    conditioned = surrogate.condition_on_pending(promising)
+    before = evaluate(surrogate.improvement, promising)
+    assert evaluate(conditioned.improvement, promising) < before - 1
 
 
 # ---- its maximum ---------------------------------------------------------------------------
@@ -128,15 +128,15 @@ def test_better_than_five_thousand_random_points():
     """On one problem it is not in 3 of 60; three of six by chance: 0.2 in a hundred."""
     wins = 0
     for seed in range(6):
-        acquisition = MixtureLogEI(fitted(MIXED, seed)[0])
-        values = evaluate(acquisition, MIXED, optimise(MIXED, seed))
+        acquisition = fitted(MIXED, seed)[0].improvement
+        values = evaluate(acquisition, optimise(MIXED, seed))
         assert (np.diff(values) <= 0).all()
         random = existing(MIXED, 5000, np.random.default_rng(seed + 100))
-        wins += values[0] >= evaluate(acquisition, MIXED, random).max()
+        wins += values[0] >= evaluate(acquisition, random).max()
     assert wins >= 4
 
 
-def test_points_exist():
+def test_points_exist_and_follow_the_conditions():
     points = optimise(MIXED)
     assert_exist(MIXED, points)
     sgd = np.isclose(points[:, 4], 0.5)
@@ -163,81 +163,110 @@ def test_points_exist():
     ],
     ids=["choices", "few", "many", "steps", "number", "single", "singles"],
 )
-def test_unusual_spaces(space):
+def test_points_of_unusual_spaces_exist(space):
     assert_exist(space, optimise(space))
 
 
 def test_a_small_space_is_ranked_whole():
     space = Space({"n": IntDistribution(0, 5)})
-    acquisition = MixtureLogEI(fitted(space)[0])
+    acquisition = fitted(space)[0].improvement
     everything = space.level_positions(0)[:, None]
-    best = everything[np.argmax(evaluate(acquisition, space, everything))]
+    best = everything[np.argmax(evaluate(acquisition, everything))]
     np.testing.assert_allclose(optimise(space)[0], best)
+
+
+def improvement(log_expected: Tensor) -> Improvement:
+    """With a probability that grows with it."""
+    return Improvement(log_expected, torch.sigmoid(log_expected))
 
 
 def test_candidates_are_considered():
     """A peak too narrow to be found by chance."""
 
-    class Needle(AcquisitionFunction):
-        def __init__(self):
-            super().__init__(fitted(space)[0].components[0].model)
-
-        def forward(self, X):
-            return torch.exp(-((X - 0.123456).square().sum((-1, -2))) / 1e-12)
+    def needle(points: Tensor) -> Improvement:
+        return improvement(torch.exp(-((points - 0.123456).square().sum(-1)) / 1e-12))
 
     space = Space({"x": UNIT, "y": UNIT})
     candidate = np.full((1, 2), 0.123456)
-    arguments = Needle(), space, Box.full(space), np.empty((0, 2))
-    found = maximise(*arguments, candidate, np.random.default_rng(0))
+    found = maximum(needle, space, candidates=candidate).points
     np.testing.assert_allclose(found[0], candidate[0])
-    missed = maximise(*arguments, np.empty((0, 2)), np.random.default_rng(0))
+    missed = maximum(needle, space).points
     assert np.abs(missed[0] - candidate[0]).max() > 1e-5
+
+
+def test_the_surroundings_of_the_best_trials_are_searched():
+    """A peak found from nearby, among twenty neighbours, but hardly by chance."""
+
+    def peak(points: Tensor) -> Improvement:
+        return improvement(-(points - 0.123456).abs().sum(-1).clamp_max(0.02))
+
+    space = Space({name: UNIT for name in "abcd"})
+    best = np.full((1, 4), 0.124)
+    reached = evaluate(peak, maximum(peak, space, best, samples=2, iterations=20).points[:1])
+    assert reached > -0.0005
+    missed = evaluate(peak, maximum(peak, space, samples=2, iterations=20).points[:1])
+    assert missed == -0.02
 
 
 def test_the_same_generator_gives_the_same_points():
     np.testing.assert_array_equal(optimise(MIXED, 3), optimise(MIXED, 3))
 
 
-# ---- the box -------------------------------------------------------------------------------
+def upwards(points: Tensor) -> Improvement:
+    """Larger positions are better, inactive ones worth nothing."""
+    return improvement(points.nan_to_num(0.0).sum(-1))
 
 
-class Recording(AcquisitionFunction):
-    """Remembers which features it was asked for; larger x and the third choice are better."""
-
-    def __init__(self):
-        super().__init__(fitted(Space({"x": UNIT}))[0].components[0].model)
-        self.seen: list[torch.Tensor] = []
-
-    def forward(self, X):
-        self.seen.append(X.detach().squeeze(-2))
-        return X[..., 0, 0] + X[..., 0, -1]
-
-
-def test_most_is_searched_inside_the_box():
+def test_points_stay_within_the_bounds():
     space = Space({"x": UNIT, "c": CategoricalDistribution(["a", "b", "c"])})
-    box = Box(np.array([0.2, 0.0]), np.array([0.4, 1.0]), {1: np.array([True, True, False])})
-    acquisition, nothing = Recording(), np.empty((0, 2))
-    maximise(acquisition, space, box, nothing, nothing, np.random.default_rng(0))
-    samples = acquisition.seen[0]
-    inside = (samples[:, 0] >= 0.2) & (samples[:, 0] <= 0.4) & (samples[:, 3] == 0)
-    outside = 1.0 - float(inside.double().mean())
-    assert 0.1 < outside <= 0.25
+    outside = np.array([[1.4, 0.5], [-0.3, 0.5]])
+    points = maximum(upwards, space, outside, outside).points
+    np.testing.assert_allclose(points[0], [1.0, 5 / 6])
+    assert space.inside(points).all()
+    assert_exist(space, points)
 
 
-def test_what_starts_inside_the_box_stays_inside():
-    space = Space({"x": UNIT, "c": CategoricalDistribution(["a", "b", "c"])})
-    box = Box(np.array([0.2, 0.0]), np.array([0.4, 1.0]), {1: np.array([True, True, False])})
-    nothing = np.empty((0, 2))
-    # One sample, so that the quarter outside the box is none.
-    effort = Effort(samples=1)
-    rng = np.random.default_rng(0)
-    points = maximise(Recording(), space, box, nothing, nothing, rng, effort)
-    assert points[0, 0] == pytest.approx(0.4)
-    assert (points[:, 0] <= 0.4 + 1e-9).all()
-    assert (points[:, 1] < 0.6).all()
+def test_inactive_hyperparameters_are_not_climbed():
+    space = Space({"c": CategoricalDistribution(["a", "b"]), "x": UNIT},
+                  {"x": Condition("c", choices=("a",))})  # fmt: skip
+    points = maximum(upwards, space).points
+    np.testing.assert_allclose(points[0], [0.25, 1.0])
+    np.testing.assert_array_equal(np.isnan(points[:, 1]), points[:, 0] == 0.75)
+
+
+@pytest.mark.parametrize(("few_levels", "reached"), [(8, 3), (7, 0)])
+def test_of_few_levels_one_changes_in_each_turn(few_levels, reached):
+    space = Space({"n": IntDistribution(0, 7)})
+
+    def stairs(points: Tensor) -> Improvement:
+        """Without a gradient that leads anywhere."""
+        return improvement((8 * points[..., 0]).floor() + 0.0 * points[..., 0])
+
+    at_zero = space.encode([{"n": 0}])
+    found = maximum(
+        stairs, space, at_zero, samples=1, neighbours=0, starts=1, turns=3, few_levels=few_levels
+    )
+    start = int(8 * found.samples[0, 0])
+    np.testing.assert_allclose(found.points, space.encode([{"n": min(start + reached, 7)}]))
+
+
+# ---- the samples ---------------------------------------------------------------------------
+
+
+def test_samples_cover_the_whole_space_and_have_their_probabilities():
+    surrogate, best = fitted(MIXED)
+    found = maximum(surrogate.improvement, MIXED, best, candidates=best, samples=64)
+    assert found.samples.shape == (64, len(MIXED))
+    np.testing.assert_allclose(MIXED.snap(found.samples), found.samples, atol=1e-12)
+    # Sobol points (Sobol 1967): one in each of 64 equal parts of every continuous range.
+    for column in (0, 1):
+        assert sorted(np.floor(64 * found.samples[:, column])) == list(range(64))
+    with torch.no_grad():
+        expected = surrogate.improvement(torch.as_tensor(found.samples)).probability
+    np.testing.assert_allclose(found.probabilities, expected)
 
 
 def test_starts_are_distinct():
-    """Eight configurations exist and eight points are asked for."""
+    """Eight configurations exist, and eight starts are requested."""
     space = Space({"n": IntDistribution(0, 7)})
     assert len(optimise(space, starts=8, turns=1)) == 8
