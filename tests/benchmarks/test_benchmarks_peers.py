@@ -1,5 +1,3 @@
-from dataclasses import asdict
-
 import pytest
 
 pytest.importorskip("onnxruntime", reason="the benchmarks need metahpo[bench]")
@@ -18,6 +16,7 @@ from benchmarks.peers import (
     started,
 )
 from benchmarks.problems import DATA, load_problem, split
+from metahpo.settings import PolicySettings
 from metahpo.suggest import policy
 from metahpo.surrogate.neural.pretrained import default_weights
 
@@ -26,7 +25,6 @@ pytestmark = pytest.mark.skipif(
 )
 # The conditional family, and one without choices for CMA-ES.
 FAMILIES = ("xgboost", "lcbench")
-WHOLE = policy.Switches()
 OTHERS = [name for name in METHODS if name not in ABLATIONS]
 
 
@@ -107,17 +105,26 @@ def test_zero_shot_follows_the_past_from_the_first_trial(pasts):
 def test_each_ablation_turns_its_part_off_and_nothing_else(monkeypatch):
     seen = []
 
-    def recorded(*arguments, switches=WHOLE, **more):
-        seen.append(switches)
-        return original(*arguments, switches=switches, **more)
+    def recorded(*arguments, settings, **more):
+        seen.append(settings)
+        return original(*arguments, settings=settings, **more)
 
     original = policy.suggest
     monkeypatch.setattr(policy, "suggest", recorded)
     problem = load_problem("rpart", split("rpart").validation[0])
     for method in (*ABLATIONS, "meta"):
         run(method, problem, [], seed=0, n_trials=2)
-        off = {part for part, on in asdict(seen[-1]).items() if not on}
-        assert off == {method.removeprefix("meta-no-")} - {"meta"}
+        assert _switched_off(seen[-1]) == {method.removeprefix("meta-no-")} - {"meta"}
+
+
+def _switched_off(settings: PolicySettings) -> set[str]:
+    on = {
+        "portfolio": settings.portfolio.enabled,
+        "trust": settings.trust.weigh,
+        "transfer": settings.transfer,
+        "metafeatures": settings.metafeatures,
+    }
+    return {part for part, is_on in on.items() if not is_on}
 
 
 def test_an_ablation_changes_what_is_tried(pasts):

@@ -23,7 +23,7 @@ def test_describe_tells_all_there_is():
         trust=0.75,
         mean=0.91234,
         deviation=0.01234,
-        shrunk={"lr": (1e-5, 0.01), "layers": (2.0, 5.0)},
+        hopeless={"lr": ((1e-5, 1e-4), (0.1, 1.0)), "layers": ((2, 2),), "optimizer": ("sgd",)},
     )
     assert describe(decision) == (
         "Found by the acquisition function, which weighs promise and novelty. "
@@ -32,7 +32,8 @@ def test_describe_tells_all_there_is():
         "and svhn (less than 1%). "
         "Predicted value: 0.9123 ± 0.01234. "
         "Weight of the history against this study's own trials: 75%. "
-        "The search was narrowed to lr from 1e-05 to 0.01 and layers from 2 to 5."
+        "Considered hopeless: lr from 1e-05 to 0.0001 or from 0.1 to 1, layers 2 and "
+        "optimizer 'sgd'."
     )
 
 

@@ -9,11 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from metahpo.suggest.aligned_history import prepare
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from metahpo.settings import PolicySettings, PortfolioSettings, TrustSettings
 from metahpo.suggest.decision import Decision, Source
-from metahpo.suggest.policy import Switches, expected_space, suggest
+from metahpo.suggest.history import History
+from metahpo.suggest.policy import suggest
 from metahpo.surrogate.scores import tells_unit
 from metahpo.surrogate.study_arrays import study_arrays
 from metahpo.tasks.space import Condition, Configuration, Space
@@ -73,9 +74,9 @@ def run(
     **options,
 ) -> Task:
     """A study of n trials."""
-    task = Task("present", space)
+    task, kept = Task("present", space), History(history)
     for i in range(n):
-        decision = suggest(task, history, seed=1000 * seed + i, **options)
+        decision = suggest(task, kept, seed=1000 * seed + i, **options)
         known = bool(history) or bool(tells_unit(task.values))
         assert_sound(decision, space, history, unit_known=known)
         (configuration,) = decision.configurations
@@ -122,8 +123,14 @@ def assert_sound(
     if predicted:
         assert math.isfinite(decision.mean)
         assert decision.deviation >= 0.0
-    for name, (low, high) in decision.shrunk.items():
-        assert space.distributions[name].low <= low <= high <= space.distributions[name].high
+    assert set(decision.hopeless) <= set(space)
+    for name, part in decision.hopeless.items():
+        distribution = space.distributions[name]
+        if isinstance(distribution, CategoricalDistribution):
+            assert 0 < len(part) < len(distribution.choices)
+            assert set(part) <= set(distribution.choices)
+        else:
+            assert all(distribution.low <= low <= high <= distribution.high for low, high in part)
 
 
 # ---- a study -------------------------------------------------------------------------------
@@ -154,7 +161,7 @@ def test_misleading_history_does_not_keep_a_study_from_the_optimum():
     assert best(run(bowl(0.1, 0.2), history, 20)) > -1e-3
 
 
-def test_a_mixed_conditional_study():
+def test_a_mixed_conditional_study_finds_the_optimum():
     history = history_of(mixed, mixed, mixed, space=MIXED, n=40)
     assert best(run(mixed, history, 12, MIXED)) > -0.1
     # Without, about one in two ends beside the right number of layers, at -0.3 (12 seeds seen).
@@ -193,7 +200,7 @@ def test_a_fresh_process_decides_the_same(request):
     assert json.loads(fresh.stdout) == json.loads(json.dumps(here))
 
 
-def test_caches_change_nothing():
+def test_a_kept_history_gives_the_same_decisions_as_a_new_one():
     """What is kept belongs to the history's tasks: new ones begin with nothing."""
     for n in (0, 8):
         task, first, second = (random_task(bowl(0.4), n=n, seed=9), *[recent() for _ in range(2)])
@@ -205,7 +212,7 @@ def recent() -> list[Task]:
     return history_of(bowl(0.3), bowl(0.5))
 
 
-def test_another_seed_is_another_start():
+def test_another_seed_gives_another_first_configuration():
     task = Task("present", PLANE)
     first, second = (suggest(task, [], seed=seed).configurations for seed in (0, 1))
     assert first != second
@@ -254,7 +261,7 @@ def test_where_all_values_agree_the_unit_does_not_matter(values, surrogate):
         assert other.trust > 0.5
 
 
-def test_while_all_fails_trials_are_spread():
+def test_while_all_trials_fail_configurations_are_spread():
     """A network that knows the learner does not read failures: it would repeat itself."""
     learner = {
         "learning_rate": FloatDistribution(1e-4, 0.1, log=True),
@@ -359,7 +366,7 @@ def test_the_start_without_history_spreads():
 
 
 @pytest.mark.parametrize(("surrogate", "least"), [("gp", 0.5), ("neural", 0.45)])
-def test_where_trials_fail_few_more_are_made(surrogate, least):
+def test_failures_cost_few_further_trials(surrogate, least):
     """Random search fails 8 of 20 times there, and the best values lie at its edge."""
     task = run(lambda c: c["x"] if c["x"] < 0.6 else None, [], 20, surrogate=surrogate)
     assert len(task.failed) <= 8
@@ -369,7 +376,7 @@ def test_where_trials_fail_few_more_are_made(surrogate, least):
 
 @pytest.mark.parametrize("bad", [None, math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("with_history", [False, True])
-def test_values_that_are_none(bad, with_history):
+def test_infinite_and_missing_values_count_as_failures(bad, with_history):
     history = history_of(bowl(0.3), lambda c: None if c["x"] > 0.5 else bowl(0.3)(c))
     history = history if with_history else []
     failed = [trial({"x": x, "y": 0.5}, bad) for x in (0.1, 0.5, 0.9)]
@@ -379,7 +386,7 @@ def test_values_that_are_none(bad, with_history):
     assert_sound(suggest(some, history), PLANE, history)
 
 
-def test_what_always_failed_is_not_tried_again():
+def test_a_region_that_always_failed_is_not_tried_again():
     space = Space({"c": CategoricalDistribution(["a", "b", "c"])})
     task = Task("present", space, (trial({"c": "a"}, None),) * 3)
     chosen = {suggest(task, [], seed=seed).configurations[0]["c"] for seed in range(10)}
@@ -390,7 +397,7 @@ def test_what_always_failed_is_not_tried_again():
 
 
 @pytest.mark.parametrize("with_history", [False, True])
-def test_a_discrete_space_that_is_used_up(with_history):
+def test_a_discrete_space_that_is_used_up_still_gets_suggestions(with_history):
     space = Space({"n": IntDistribution(0, 2), "c": CategoricalDistribution(["a", "b"])})
     history = history_of(lambda c: c["n"], space=space) if with_history else []
     task = run(lambda c: c["n"] - (c["c"] == "b"), history, 9, space)
@@ -398,7 +405,7 @@ def test_a_discrete_space_that_is_used_up(with_history):
     assert_sound(suggest(task, history, count=3), space, history, 3)
 
 
-def test_nothing_is_repeated_before_all_is_tried():
+def test_no_configuration_is_repeated_before_all_are_tried():
     space = Space({f"b{i}": CategoricalDistribution([0, 1]) for i in range(3)})
     for seed in range(6):
         task = run(lambda c: c["b0"] - c["b1"] * c["b2"], [], 8, space, seed)
@@ -416,7 +423,7 @@ def test_nothing_is_repeated_before_all_is_tried():
     ],
     ids=["number", "single", "choice", "two", "mixed types"],
 )
-def test_one_hyperparameter(space):
+def test_spaces_of_one_hyperparameter_are_searched(space):
     def objective(c: Configuration) -> float:
         return sum(v for v in c.values() if isinstance(v, int | float))
 
@@ -438,7 +445,7 @@ def test_conditions_are_learned_from_trials():
     assert_sound(suggest(Task("present", stated), [past], count=10), MIXED, [past], 10)
 
 
-def test_history_decides_between_explanations():
+def test_history_decides_between_conditions_that_explain_the_trials_alike():
     """Two trials: the layers explain as well as the optimizer who has a momentum."""
     space = Space(MIXED.distributions)
     trials = (
@@ -446,12 +453,15 @@ def test_history_decides_between_explanations():
         trial({"lr": 0.1, "layers": 3, "optimizer": "sgd", "momentum": 0.5}, 2.0),
     )
     past = Task("past", space, random_task(mixed, MIXED).trials)
-    alone = prepare(Task("present", space, trials), []).space.conditions["momentum"]
-    known = prepare(Task("present", space, trials), [past]).space.conditions["momentum"]
+    task = Task("present", space, trials)
+    alone, known = (
+        History(history).view(task, PolicySettings()).aligned.space.conditions["momentum"]
+        for history in ([], [past])
+    )
     assert (alone.parent, known.parent) == ("layers", "optimizer")
 
 
-def test_history_knows_what_the_study_has_not_reached():
+def test_history_adds_hyperparameters_that_the_study_has_not_reached():
     """A define-by-run study that has tried Adam alone has no momentum in its space."""
     reached = Space({n: d for n, d in MIXED.distributions.items() if n != "momentum"})
     history = [Task("past", Space(MIXED.distributions), random_task(mixed, MIXED).trials)]
@@ -481,13 +491,13 @@ def test_a_trial_that_failed_half_way_shows_no_condition():
     assert_sound(decision, MIXED, [past], 10)
 
 
-def test_a_parent_with_choices_of_all_types():
+def test_a_condition_can_depend_on_choices_of_all_types():
     space = Space({"k": CategoricalDistribution([None, 1, 2]), "x": UNIT})
     trials = [trial({"k": 1}, 1.0), trial({"k": 2, "x": 0.3}, 2.0)] * 3
     suggest(Task("present", space, tuple(trials)), [])
 
 
-def test_what_no_condition_explains():
+def test_absences_that_no_condition_explains_are_no_error():
     trials = [trial({"x": 0.2}, 1.0), trial({"x": 0.2, "y": 0.5}, 2.0), trial({"y": 0.5}, 3.0)] * 2
     for history in ([], history_of(bowl(0.3))):
         assert_sound(suggest(Task("present", PLANE, tuple(trials)), history), PLANE, history)
@@ -496,7 +506,7 @@ def test_what_no_condition_explains():
 # ---- histories -----------------------------------------------------------------------------
 
 
-def test_one_task_with_one_trial():
+def test_a_history_of_one_task_with_one_trial_is_enough():
     history = [Task("past", PLANE, (trial({"x": 0.3, "y": 0.7}, 1.0),))]
     first = suggest(Task("present", PLANE), history)
     assert first.configurations[0] == pytest.approx({"x": 0.3, "y": 0.7})
@@ -511,7 +521,7 @@ def test_renamed_hyperparameters_are_recognised():
     assert math.log10(chosen["learning_rate"]) == pytest.approx(-2, abs=0.3)
 
 
-def test_histories_whose_spaces_differ():
+def test_histories_with_different_spaces_are_read_together():
     history = [
         random_task(bowl(0.3), Space({"x": FloatDistribution(-1, 1)}), seed=1),
         random_task(bowl(0.3), Space({"x": IntDistribution(0, 3), "z": UNIT}), seed=2),
@@ -526,7 +536,7 @@ def test_histories_whose_spaces_differ():
     assert named == {"past-1", "past-2", "past-3"}
 
 
-def test_trials_that_say_nothing_here():
+def test_past_trials_without_shared_hyperparameters_are_ignored():
     """A past trial whose hyperparameters are all unknown or inactive here."""
     both = Space({"c": CategoricalDistribution(["a", "b"]), "x": UNIT})
     trials = (trial({"c": "a", "x": 0.2}, 1.0), trial({"c": "b"}, 2.0))
@@ -540,7 +550,7 @@ def test_trials_that_say_nothing_here():
     [[], [Task("empty", PLANE)], [random_task(lambda c: c["w"], Space({"w": UNIT}))]],
     ids=["none", "no trials", "no overlap"],
 )
-def test_nothing_to_learn_from(history):
+def test_a_history_without_information_is_as_good_as_none(history):
     task = Task("present", PLANE)
     plain = suggest(task, [])
     decision = suggest(task, history)
@@ -550,7 +560,7 @@ def test_nothing_to_learn_from(history):
     assert decision.source is Source.SPACE_FILLING
 
 
-def test_long_histories():
+def test_histories_longer_than_the_limit_are_read():
     history = history_of(*[bowl(0.3 + 0.001 * i) for i in range(120)], n=3)
     task = random_task(bowl(0.3), n=5, seed=200)
     assert_sound(suggest(task, history), PLANE, history)
@@ -565,7 +575,7 @@ def test_the_weights_name_the_task_that_is_like_the_present_one():
     assert decision.trust is not None
 
 
-def test_metafeatures_choose_the_start():
+def test_metafeatures_decide_which_past_task_the_study_starts_like():
     low, high = (
         Task(name, PLANE, random_task(bowl(at, at), n=40).trials, {"size": size})
         for name, at, size in [("low", 0.1, 1.0), ("high", 0.9, 1000.0)]
@@ -576,7 +586,7 @@ def test_metafeatures_choose_the_start():
         assert chosen["x"] == pytest.approx(at, abs=0.25)
 
 
-def test_metafeatures_that_have_mattered_choose_the_start():
+def test_only_metafeatures_that_mattered_among_past_tasks_decide():
     """Noise outnumbers the one that tells the two kinds of tasks apart."""
     rng = np.random.default_rng(0)
 
@@ -614,7 +624,7 @@ def test_metafeatures_that_have_mattered_choose_the_start():
     ids=["zero", "constant", "huge", "nearly constant", "tiny", "sentinel"],
 )
 @pytest.mark.parametrize("with_history", [False, True])
-def test_unusual_values(values, with_history):
+def test_values_of_unusual_size_are_no_error(values, with_history):
     usual = random_task(bowl(0.4), n=6, seed=3)
     unusual = [
         Trial(t.configuration, value) for t, value in zip(usual.trials, values, strict=True)
@@ -628,47 +638,62 @@ def test_unusual_values(values, with_history):
 
 
 @pytest.mark.parametrize("with_history", [False, True])
-def test_one_configuration_many_times(with_history):
+def test_a_configuration_repeated_many_times_is_no_error(with_history):
     noise = np.random.default_rng(0).standard_normal(60)
     trials = tuple(trial({"x": 0.5, "y": 0.5}, value) for value in noise)
     history = [*recent(), Task("past", PLANE, trials)] if with_history else []
     assert_sound(suggest(Task("present", PLANE, trials), history), PLANE, history)
 
 
-# ---- switches and errors -------------------------------------------------------------------
+# ---- settings and errors -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("switch", ["portfolio", "transfer", "trust", "shrink", "metafeatures"])
-def test_each_switch_can_be_off(switch):
+@pytest.mark.parametrize(
+    "settings",
+    [
+        PolicySettings(portfolio=PortfolioSettings(enabled=False)),
+        PolicySettings(transfer=False),
+        PolicySettings(trust=TrustSettings(weigh=False)),
+        PolicySettings(metafeatures=False),
+    ],
+    ids=["portfolio", "transfer", "trust", "metafeatures"],
+)
+def test_each_part_of_the_policy_can_be_switched_off(settings):
     history = history_of(bowl(0.3), bowl(0.35), bowl(0.4))
-    switches = Switches(**{switch: False})
     task = random_task(bowl(0.3), n=6, seed=9)
-    decision = suggest(task, history, switches=switches)
+    decision = suggest(task, history, settings=settings)
     assert_sound(decision, PLANE, history)
-    if switch == "transfer":
+    if not settings.transfer:
         assert decision.trust is None
         assert decision.past_tasks == ()
-    if switch == "trust":
+    if not settings.trust.weigh:
         assert decision.trust == 1.0
-    if switch in ("transfer", "shrink"):
-        assert not decision.shrunk
 
 
-def test_without_a_portfolio_the_start_is_another():
-    history = history_of(bowl(0.3))
-    decision = suggest(Task("t", PLANE), history, switches=Switches(portfolio=False))
+def test_without_a_portfolio_a_study_starts_elsewhere():
+    settings = PolicySettings(portfolio=PortfolioSettings(enabled=False))
+    decision = suggest(Task("t", PLANE), history_of(bowl(0.3)), settings=settings)
     assert decision.source is not Source.PORTFOLIO
 
 
-def test_a_trusted_history_narrows_the_space():
+def test_with_no_portfolio_trials_the_surrogate_decides_the_first_trial():
+    settings = PolicySettings(portfolio=PortfolioSettings(trials=0))
+    decision = suggest(Task("t", PLANE), history_of(bowl(0.3), bowl(0.4)), settings=settings)
+    assert decision.source is Source.ACQUISITION
+
+
+@pytest.mark.parametrize("surrogate", ["gp", "neural"])
+def test_what_lies_far_from_the_optimum_is_called_hopeless_and_the_optimum_is_not(surrogate):
     history = history_of(*[bowl(0.3, 0.3)] * 6, n=60)
-    decision = suggest(random_task(bowl(0.3, 0.3), n=3, seed=20), history, surrogate="gp")
-    assert decision.shrunk.keys() == {"x", "y"}
-    low, high = decision.shrunk["x"]
-    assert low < 0.3 < high
+    task = random_task(bowl(0.3, 0.3), n=12, seed=20)
+    decision = suggest(task, history, surrogate=surrogate)
+    assert decision.hopeless.keys() == {"x", "y"}
+    for part in decision.hopeless.values():
+        assert any(low < 0.9 < high for low, high in part)
+        assert not any(low < 0.3 < high for low, high in part)
 
 
-def test_what_is_refused():
+def test_a_count_below_one_and_an_empty_space_are_refused():
     with pytest.raises(ValueError, match="count must be at least 1, got 0"):
         suggest(Task("t", PLANE), [], count=0)
     with pytest.raises(ValueError, match="no hyperparameters"):
@@ -678,7 +703,7 @@ def test_what_is_refused():
 # ---- the space that is expected ------------------------------------------------------------
 
 
-def test_expected_space():
+def test_the_expected_space_is_that_of_the_heaviest_past_tasks():
     line = Space({"x": UNIT})
     reordered = Space({"y": UNIT, "x": UNIT})
 
@@ -688,9 +713,9 @@ def test_expected_space():
             for i, (space, size) in enumerate(zip(spaces, sizes, strict=True))
         ]
 
-    assert expected_space([], {}) is None
-    assert expected_space(tasks(line, PLANE, reordered), {}) == PLANE
-    assert expected_space(tasks(line, PLANE, line), {}) == line
+    assert History().expected_space({}) is None
+    assert History(tasks(line, PLANE, reordered)).expected_space({}) == PLANE
+    assert History(tasks(line, PLANE, line)).expected_space({}) == line
     # Three far away weigh less than two that are close.
     far = tasks(line, PLANE, line, PLANE, line, sizes=(1000.0, 0.0, 1001.0, 0.0, 1002.0))
-    assert expected_space(far, {"size": 0.0}) == PLANE
+    assert History(far).expected_space({"size": 0.0}) == PLANE

@@ -71,7 +71,7 @@ def _named_part(name: str, part: Part) -> str:
 
 
 def _range(low: float, high: float) -> str:
-    return f"from {low:.4g} to {high:.4g}"
+    return f"{low:.4g}" if low == high else f"from {low:.4g} to {high:.4g}"
 
 
 def _listed(parts: Sequence[str]) -> str:

@@ -29,20 +29,22 @@ def hopeless_part(
         settings: The bound, and the number of parts.
 
     Returns:
-        For numerical hyperparameters (low, high) ranges on their natural scale, neighbouring ones
-        joined; for categorical ones the choices. Hyperparameters of which nothing is hopeless are
-        left out, and so are those of which everything is: they say nothing about where to look.
+        For numerical hyperparameters (low, high) ranges on their natural scale, both ends included
+        and neighbouring ones joined; for categorical ones the choices. Hyperparameters of which
+        nothing is hopeless are left out, and so are those of which everything is: they say nothing
+        about where to look.
     """
     found: dict[str, Part] = {}
     for column, name in enumerate(space.names):
-        categorical = space.is_categorical[column]
-        parts = space.levels[column] if categorical else settings.hopeless_intervals
+        categorical, levels = space.is_categorical[column], space.levels[column]
+        by_level = categorical or 0 < levels <= settings.hopeless_intervals
+        parts = levels if by_level else settings.hopeless_intervals
         hopeless = _hopeless_parts(samples[:, column], probabilities, parts, settings)
         if hopeless.any() and not hopeless.all():
             found[name] = (
                 _choices(space, column, hopeless)
                 if categorical
-                else _ranges(space, column, hopeless)
+                else _ranges(space, column, hopeless, by_level)
             )
     return found
 
@@ -64,8 +66,12 @@ def _choices(space: Space, column: int, hopeless: NDArray[np.bool_]) -> Part:
     return tuple(_values(space, column, positions))
 
 
-def _ranges(space: Space, column: int, hopeless: NDArray[np.bool_]) -> Part:
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], hopeless, [False]]).astype(int)))
+def _ranges(space: Space, column: int, hopeless: NDArray[np.bool_], by_level: bool) -> Part:
+    steps = np.diff(np.concatenate([[False], hopeless, [False]]).astype(int))
+    edges = np.flatnonzero(steps).astype(float)
+    if by_level:
+        # From the middle of the first level to that of the last one.
+        edges += np.where(np.arange(len(edges)) % 2 == 0, 0.5, -0.5)
     values = _values(space, column, edges / len(hopeless))
     return tuple(zip(values[::2], values[1::2], strict=True))
 
