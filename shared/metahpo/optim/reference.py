@@ -65,12 +65,12 @@ def relative_step_size(kind: int, step: int, num_steps: int) -> float:
     """The learned schedule, when no loss is given to it."""
     weights, progress = shipped_weights(), min(1.0, step / num_steps)
     warmup, floor, power = weights["schedule.log_shape"].exp()
-    shape = ((progress + 1e-3) / warmup).clamp(max=1) * (
-        floor + (1 - floor) * (1 - progress) ** power
-    )
+    rising = ((progress + 1e-3) / warmup).clamp(max=1)
+    falling = floor + (1 - floor) * (1 - progress) ** power
     horizon = torch.tensor([num_steps / 1000]).log() / 4
-    seen = torch.cat([(9 * (progress - torch.linspace(0, 1, 9))).tanh(), horizon, torch.zeros(2)])
-    hidden = torch.relu(weights["schedule.first.weight"] @ seen + weights["schedule.first.bias"])
+    inputs = [(9 * (progress - torch.linspace(0, 1, 9))).tanh(), horizon, torch.zeros(2)]
+    hidden = weights["schedule.first.weight"] @ torch.cat(inputs) + weights["schedule.first.bias"]
+    hidden = hidden.relu()
     learned = 2 * (weights["schedule.last.weight"] @ hidden + weights["schedule.last.bias"]).tanh()
     shrink = (max(num_steps, 30) / 1000) ** -weights["step.horizon_power"]
-    return (shape * shrink * (weights["step.log_size"] + learned)[kind].exp()).item()
+    return (rising * falling * shrink * (weights["step.log_size"] + learned)[kind].exp()).item()
