@@ -167,7 +167,7 @@ def _figure(rows: list[Row]) -> go.Figure:
         from plotly.subplots import make_subplots
     except ImportError:
         raise ImportError("figures need plotly: pip install 'metahpo[plots]'") from None
-    panels = {"relative": "relative step size (log)"} | {rule: f"cosine, {rule}" for rule in RULES}
+    panels = {"relative": "relative size (log)"} | {rule: f"cosine, {rule}" for rule in RULES}
     names = list(dict.fromkeys(row.parameter for row in rows))
     # Dark for the first layers, light for the last.
     colors = sample_colorscale(
@@ -189,10 +189,10 @@ def _figure(rows: list[Row]) -> go.Figure:
                 col=1,
             )
     for panel, title in enumerate(panels.values(), start=1):
-        figure.update_yaxes(title=title, row=panel)
-    figure.update_yaxes(type="log", exponentformat="power", row=1)
+        figure.update_yaxes(title=title, matches="y2" if panel > 2 else None, row=panel)
+    figure.update_yaxes(type="log", dtick=1, tickformat="~g", row=1)
     figure.update_xaxes(title="step", row=len(panels))
-    title = "Step sizes by parameter, and how much the steps resemble known rules"
+    title = {"text": "Step sizes, and likeness of the steps to known rules", "x": 0.02}
     height, margin = 180 * len(panels), {"l": 70, "r": 20, "t": 60, "b": 50}
     return figure.update_layout(
         title=title, height=height, margin=margin, template="simple_white", font_size=13
