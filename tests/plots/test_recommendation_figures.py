@@ -73,4 +73,4 @@ def test_the_first_recommendation_is_highlighted_and_drawn_on_top():
 def test_one_recommendation_alone_lies_in_the_middle_of_its_rows():
     found = recommend({"a": 3.0, "b": 1.0}, TASKS, k=1, method="knn")
     [trace] = plot_provenance(found).data
-    assert list(trace.y) == pytest.approx(range(len(found[0].evidence)), abs=0.3)
+    assert list(trace.y) == pytest.approx(range(len(found[0].evidence)), abs=1e-9)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 # Most bars in a figure.
 MAX_BARS = 20
-# Vertical distance within which the marks of one past task are spread.
-SPREAD = 0.5
+# Vertical distance over which the marks of one past task are spread; rows are 1 apart.
+SPREAD = 0.7
 
 
 def plot_metafeatures(recommendations: Recommendations) -> go.Figure:
@@ -76,7 +76,7 @@ def plot_provenance(recommendations: Recommendations) -> go.Figure:
     go = graph_objects()
     weights = {e.task: e.weight for item in recommendations for e in item.evidence}
     tasks = sorted(weights, key=lambda task: -weights[task])
-    offsets = np.linspace(-SPREAD / 2, SPREAD / 2, len(recommendations))
+    offsets = SPREAD * ((np.arange(len(recommendations)) + 0.5) / len(recommendations) - 0.5)
     figure = go.Figure()
     # The first recommendation last, so that it is drawn on top.
     for number, item in reversed(list(enumerate(recommendations, start=1))):
