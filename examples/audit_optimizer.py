@@ -1,9 +1,9 @@
-"""What the learned optimizer does, beside AdamW: step sizes by layer, and likeness to known rules.
+"""Compare the steps of the learned optimizer and AdamW: sizes by layer, likeness to known rules.
 
     python examples/audit_optimizer.py
 
-A network learns scikit-learn's handwritten digits for 300 steps. Printed: a table for each
-optimizer; with plotly, figures are written to ``--to``.
+A network learns scikit-learn's handwritten digits for 300 steps. Prints a table for each
+optimizer; ``--to FOLDER`` also writes figures (needs plotly).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from metahpo.optim import Audit
 
 
 def audited(name: str, steps: int) -> Audit:
-    """A whole training under audit."""
+    """Train a network under audit."""
     torch.manual_seed(0)
     images, labels = load_digits(return_X_y=True)
     inputs, targets = torch.tensor(images / 16, dtype=torch.float32), torch.tensor(labels)

@@ -6,10 +6,10 @@ Three studies tune the network of ``mlp_problem.py`` on a data set of KEEL's rep
 
 - ``AdamW``: shape of the network, regularisation, and a learning rate under cosine decay;
 - ``learned``: the same without a learning rate;
-- ``choice``: the optimizer is a hyperparameter, too. Only AdamW and SGD bring a learning rate.
+- ``choice``: the optimizer is a hyperparameter too; only AdamW and SGD have a learning rate.
 
-Printed: the best validation log-loss after each number of trials (mean over seeds), and which
-optimizer the last study came to prefer.
+Prints the best validation log-loss after each number of trials (mean over seeds), and how often
+the last study tried each optimizer and found it best.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ STUDIES = {"AdamW": ("adamw",), "learned": ("learned",), "choice": ("learned", "
 
 
 def objective(trial: optuna.Trial, data: Data, optimizers: Sequence[str], seed: int) -> float:
-    """Validation log-loss at the end of a training; NaN, which fails the trial, if it diverged."""
+    """Validation log-loss after a training; NaN, which fails the trial, if it diverged."""
     torch.manual_seed(seed)
     configuration = {
         "num_layers": trial.suggest_int("num_layers", 1, 4),
@@ -62,7 +62,7 @@ def objective(trial: optuna.Trial, data: Data, optimizers: Sequence[str], seed: 
 def build_optimizer(
     trial: optuna.Trial, network: nn.Module, name: str
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler | None]:
-    """The optimizer, and its schedule where it has none of its own."""
+    """The optimizer, and a learning rate schedule unless it has its own."""
     if name == "learned":
         return LearnedOptimizer(network, num_steps=STEPS), None
     rate = trial.suggest_float("learning_rate", 1e-4, 1.0, log=True)
@@ -75,14 +75,14 @@ def build_optimizer(
 
 
 def tuned(data: Data, optimizers: Sequence[str], seed: int, trials: int) -> optuna.Study:
-    """A finished study."""
+    """Run a study and return it."""
     study = optuna.create_study(sampler=MetaSampler(seed=seed))
     study.optimize(lambda trial: objective(trial, data, optimizers, seed), n_trials=trials)
     return study
 
 
 def best_so_far(study: optuna.Study) -> np.ndarray:
-    """The least value after each trial."""
+    """The lowest value after each trial."""
     values = [math.inf if t.value is None else t.value for t in study.trials]
     return np.minimum.accumulate(values)
 
@@ -90,8 +90,8 @@ def best_so_far(study: optuna.Study) -> np.ndarray:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--dataset", default="texture", help="one of KEEL's")
-    parser.add_argument("--trials", type=int, default=12, help="of each study")
+    parser.add_argument("--dataset", default="texture", help="name of a KEEL data set")
+    parser.add_argument("--trials", type=int, default=12, help="trials per study")
     parser.add_argument("--seeds", type=int, default=2)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -106,8 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{name:13}" + "".join(f"{curve[count - 1]:9.4f}" for count in shown), flush=True)
     tried = Counter(t.params["optimizer"] for study in studies for t in study.trials)
     best = Counter(study.best_params["optimizer"] for study in studies)
-    for told, counts in (("Tried", tried), ("Best", best)):
-        print(f"{told} in 'choice': " + ", ".join(f"{n} {c} x" for n, c in counts.most_common()))
+    for label, counts in (("Tried", tried), ("Best", best)):
+        print(f"{label} in 'choice': " + ", ".join(f"{n} {c} x" for n, c in counts.most_common()))
 
 
 if __name__ == "__main__":

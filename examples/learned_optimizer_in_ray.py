@@ -3,10 +3,10 @@
     pip install 'metahpo[ray]'
     python examples/learned_optimizer_in_ray.py
 
-A small convolutional network learns scikit-learn's handwritten digits. The first sweep has no
-learning rate in its space; in the second, the optimizer is a hyperparameter, and a learning rate
-is tuned only while AdamW or SGD is chosen. A trial that is interrupted goes on from its
-checkpoint, the optimizer's state and place in its schedule included.
+A small convolutional network learns scikit-learn's handwritten digits. The space of the first
+sweep has no learning rate; in the second, the optimizer is a hyperparameter, and a learning rate
+is tuned only if AdamW or SGD is chosen. An interrupted trial resumes from its checkpoint, which
+includes the optimizer's state and its position in the schedule.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def build_network(config: dict[str, Any]) -> nn.Sequential:
 def build_optimizer(
     network: nn.Module, chosen: dict[str, Any], num_steps: int
 ) -> torch.optim.Optimizer:
-    """The optimizer that the configuration names."""
+    """Create the optimizer that the configuration names."""
     if chosen["name"] == "learned":
         return LearnedOptimizer(network, num_steps=num_steps)
     if chosen["name"] == "adamw":
@@ -68,7 +68,7 @@ def build_optimizer(
 
 
 def train(config: dict[str, Any]) -> None:
-    """Trains a network; goes on from its checkpoint where it was interrupted."""
+    """Train a network; resume from the checkpoint of an interrupted trial."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     X, y = load_digits(return_X_y=True)
@@ -109,7 +109,7 @@ def train(config: dict[str, Any]) -> None:
 
 
 def sweep(name: str, storage: Path, trials: int) -> tune.ResultGrid:
-    """A finished sweep over one of ``SPACES``."""
+    """Run a sweep over one of ``SPACES`` and return its results."""
     tuner = tune.Tuner(
         train,
         param_space=SPACES[name],
@@ -129,8 +129,8 @@ def sweep(name: str, storage: Path, trials: int) -> tune.ResultGrid:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--trials", type=int, default=12, help="trials a sweep")
-    parser.add_argument("--storage", type=Path, help="where Ray keeps the sweeps")
+    parser.add_argument("--trials", type=int, default=12, help="trials per sweep")
+    parser.add_argument("--storage", type=Path, help="folder for Ray's experiments")
     options = parser.parse_args(arguments)
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     shown = [count for count in (1, 2, 4, 8, 12) if count <= options.trials]
@@ -146,8 +146,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         tried = Counter((result.config or {})["optimizer"]["name"] for result in results)
         winner = (results.get_best_result().config or {})["optimizer"]["name"]
     ray.shutdown()
-    told = ", ".join(f"{name} {count} x" for name, count in tried.most_common())
-    print(f"Tried in 'choice': {told}; best: {winner}")
+    counts = ", ".join(f"{name} {count} x" for name, count in tried.most_common())
+    print(f"Tried in 'choice': {counts}; best: {winner}")
 
 
 if __name__ == "__main__":

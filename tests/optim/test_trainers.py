@@ -14,14 +14,14 @@ from torch.utils.data import DataLoader, Dataset
 from metahpo import LearnedOptimizer
 
 pytestmark = [
-    # Theirs: they meet newer Python and PyTorch, and tell of workers and loggers.
+    # Lightning and transformers warn about newer versions, workers and loggers.
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.xdist_group("trainers"),
 ]
 
 
 class Points(Dataset):
-    """Which of two clusters a point is of."""
+    """Points of two clusters, labelled by cluster."""
 
     def __init__(self) -> None:
         generator = torch.Generator().manual_seed(0)
@@ -36,7 +36,7 @@ class Points(Dataset):
 
 
 class Network(nn.Module):
-    """As Trainer wants it: labels in, loss out."""
+    """A network in the form that Trainer expects: labels in, loss out."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ def _lightning_trainer(lightning, folder: Path, epochs: int, **more):
     )  # fmt: skip
 
 
-def test_lightning_trains_and_gives_the_loss(tmp_path: Path) -> None:
+def test_lightning_trains_and_passes_the_loss(tmp_path: Path) -> None:
     lightning, module = _lightning_module()
     trainer = _lightning_trainer(lightning, tmp_path, 6, gradient_clip_val=1.0)
     before = _loss(module.network)
@@ -86,18 +86,18 @@ def test_lightning_trains_and_gives_the_loss(tmp_path: Path) -> None:
     [optimizer] = trainer.optimizers
     [group] = optimizer.param_groups
     assert (group["num_steps"], group["step"]) == (36, 36)
-    assert group["losses"][0] == 36, "Lightning's closure tells the loss"
+    assert group["losses"][0] == 36, "Lightning passes a closure"
     assert _loss(module.network) < 0.7 * before
 
 
-def test_lightning_resumes_from_a_checkpoint(tmp_path: Path) -> None:
-    """Stopped in the middle and resumed, it ends where an uninterrupted training does."""
+def test_a_training_resumed_by_lightning_equals_an_uninterrupted_one(tmp_path: Path) -> None:
+    """The parameters equal those of an uninterrupted training."""
     loader = DataLoader(Points(), batch_size=16)
     lightning, whole = _lightning_module()
     _lightning_trainer(lightning, tmp_path, 4).fit(whole, loader)
 
     _, first = _lightning_module()
-    # The horizon is that of the whole training.
+    # num_steps is that of the whole training.
     first.configure_optimizers = lambda: LearnedOptimizer(first, num_steps=24)
     trainer = _lightning_trainer(lightning, tmp_path, 2)
     trainer.fit(first, loader)
@@ -110,7 +110,9 @@ def test_lightning_resumes_from_a_checkpoint(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("by_class", [True, False])
-def test_hugging_faces_trainer(by_class: bool, tmp_path: Path) -> None:
+def test_hugging_face_trainer_trains_with_it_given_as_class_or_object(
+    by_class: bool, tmp_path: Path
+) -> None:
     transformers = pytest.importorskip("transformers", reason="pip install transformers")
     pytest.importorskip("accelerate", reason="pip install accelerate")
     network = Network()
@@ -119,7 +121,7 @@ def test_hugging_faces_trainer(by_class: bool, tmp_path: Path) -> None:
         output_dir=str(tmp_path),
         max_steps=36,
         per_device_train_batch_size=16,
-        # The optimizer has a schedule of its own.
+        # The optimizer has its own schedule.
         lr_scheduler_type="constant",
         report_to=[],
         use_cpu=True,

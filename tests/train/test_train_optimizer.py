@@ -326,8 +326,8 @@ def test_elementwise_mixture_equals_products() -> None:
     }
     features = torch.randn(3, rule.FEATURES, 40, generator=generator)
     mix = weights["rule.mix"][:, 1, :, None]
-    one = rule.mixed_by_products(weights, mix, features)
-    two = rule.mixed_elementwise(weights, mix, features)
+    one = rule.mix_with_matmul(weights, mix, features)
+    two = rule.mix_elementwise(weights, mix, features)
     torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
 
 

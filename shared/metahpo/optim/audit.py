@@ -1,4 +1,4 @@
-"""What an optimizer did: step sizes by layer over a training, and which rule they resemble."""
+"""Record what an optimizer does: step sizes by parameter, and which rule the steps resemble."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from torch.optim import Optimizer
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-# Adam's defaults, and momentum's usual decay.
+# Adam's defaults, whose first decay rate is also the usual one of momentum.
 FAST, SECOND, EPSILON = 0.9, 0.999, 1e-8
-# What a step is compared with.
+# Rules with which a step is compared.
 RULES = ("sgd", "momentum", "adam", "sign")
 
 
@@ -24,14 +24,15 @@ class Row(NamedTuple):
     """One parameter at one step.
 
     Attributes:
-        step: From 1.
-        parameter: Its name.
+        step: Number of the step, from 1.
+        parameter: Name of the parameter.
         size: Root mean square of the update.
-        relative: That over the root mean square of the parameter before it; NaN if that is 0.
-        sgd: Cosine of the update with the negative gradient, NaN where either is 0.
-        momentum: With that of the gradients' running mean (decay 0.9).
-        adam: With the direction of Adam at its default decay rates.
-        sign: With the negative signs of the gradient.
+        relative: ``size`` over the root mean square of the parameter before the step; NaN if the
+            parameter was 0.
+        sgd: Cosine of the update with the negative gradient; NaN if either is 0.
+        momentum: Cosine with the negative running mean of the gradient (decay 0.9).
+        adam: Cosine with an Adam step at its default decay rates.
+        sign: Cosine with the negative sign of the gradient.
     """
 
     step: int
@@ -45,20 +46,20 @@ class Row(NamedTuple):
 
 
 class Audit:
-    """Watches the steps of any PyTorch optimizer while used as a context.
+    """Context manager that measures the steps of any PyTorch optimizer.
 
-    ``rows`` are what it saw, ``print(audit)`` sums them up, ``figure()`` draws them. It keeps two
-    numbers for each parameter, and a copy of the parameters during the steps that it measures.
-    Weight decay is part of the update. Where the gradients change after the step (accumulation
-    without zeroing), the cosines are with what they are right after it.
+    ``rows`` holds the measurements, ``print(audit)`` summarises them, ``figure()`` draws them.
+    An audit does not change the training. It keeps two tensors per parameter, and a copy of the
+    parameters during the steps that it measures. Weight decay counts as part of the update.
+    Cosines use the gradients right after the step.
 
     Args:
-        named_parameters: As ``model.named_parameters()`` gives them; those alone are watched.
-        optimizer: Whose steps.
-        every: Only each so-manieth step is measured, the first included.
+        named_parameters: The parameters to measure, from ``model.named_parameters()``.
+        optimizer: The optimizer whose steps to measure.
+        every: Measure every n-th step, starting with the first.
 
     Raises:
-        ValueError: ``every`` is below 1, or no parameter is one of the optimizer's.
+        ValueError: ``every`` is below 1, or the optimizer has none of the parameters.
     """
 
     def __init__(
@@ -67,10 +68,10 @@ class Audit:
     ) -> None:  # fmt: skip
         if every < 1:
             raise ValueError(f"every must be at least 1, not {every}")
-        known = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        self._watched = {name: p for name, p in named_parameters if id(p) in known}
-        if not self._watched:
-            raise ValueError("none of these parameters is the optimizer's")
+        optimized = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        self._parameters = {name: p for name, p in named_parameters if id(p) in optimized}
+        if not self._parameters:
+            raise ValueError("named_parameters contains no parameter of this optimizer")
         self._optimizer, self._every = optimizer, every
         self._moments: dict[str, tuple[Tensor, Tensor, int]] = {}
         self._before: dict[str, Tensor] = {}
@@ -79,7 +80,7 @@ class Audit:
         self.rows: list[Row] = []
 
     def __enter__(self) -> Self:
-        """Begins to watch, or goes on."""
+        """Start or resume measuring."""
         hooks = (
             self._optimizer.register_step_pre_hook(self._begin),
             self._optimizer.register_step_post_hook(self._end),
@@ -89,30 +90,30 @@ class Audit:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leaves the optimizer as it was."""
+        """Stop measuring; remove the hooks from the optimizer."""
         self._hooks.close()
         self._before = {}
 
     def _begin(self, *_: Any) -> None:
         if self._steps % self._every == 0:
-            self._before = {name: _flat(p).clone() for name, p in self._watched.items()}
+            self._before = {name: _flat(p).clone() for name, p in self._parameters.items()}
 
     def _end(self, *_: Any) -> None:
         self._steps += 1
-        for name, parameter in self._watched.items():
-            # With a closure the gradients are there only now.
+        for name, parameter in self._parameters.items():
+            # After the step, because a closure computes the gradients during it.
             if parameter.grad is None:
                 continue
             gradient = _flat(parameter.grad)
-            mean, adam = self._directions(name, gradient)
+            momentum, adam = self._directions(name, gradient)
             if name in self._before:
-                ways = (gradient, mean, adam, gradient.sign())
+                directions = (gradient, momentum, adam, gradient.sign())
                 update = _flat(parameter) - self._before[name]
-                self.rows.append(self._row(name, update, ways))
+                self.rows.append(self._row(name, update, directions))
         self._before = {}
 
     def _directions(self, name: str, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        """Momentum and Adam's direction, this gradient in them."""
+        """Update the moments with a gradient; return the directions of momentum and Adam."""
         zeros = (torch.zeros_like(gradient), torch.zeros_like(gradient), 0)
         fast, second, count = self._moments.get(name, zeros)
         fast.lerp_(gradient, 1 - FAST)
@@ -122,22 +123,22 @@ class Audit:
         root = (second / (1 - SECOND**count)).sqrt() + EPSILON
         return fast, fast / root
 
-    def _row(self, name: str, update: Tensor, ways: Iterable[Tensor]) -> Row:
+    def _row(self, name: str, update: Tensor, directions: Iterable[Tensor]) -> Row:
         size, before = _root_mean_square(update), _root_mean_square(self._before[name])
         relative = size / before if before else math.nan
-        cosines = [-_cosine(update, way) for way in ways]
+        cosines = [-_cosine(update, direction) for direction in directions]
         return Row(self._steps, name, size, relative, *cosines)
 
     def __str__(self) -> str:
-        """A line for each parameter: relative step sizes in each third, mean cosines."""
+        """A line per parameter: median relative step size in each third, and mean cosines."""
         if not self.rows:
             return "no step was measured"
         lines = [f"{'':28} relative step size (median)      mean cosine of the steps with"]
         lines += [
-            f"{'parameter':28} {'begin':>9} {'middle':>9} {'end':>9}    "
+            f"{'parameter':28} {'start':>9} {'middle':>9} {'end':>9}    "
             + "".join(f"{rule:>9}" for rule in RULES)
         ]
-        for name in self._watched:
+        for name in self._parameters:
             rows = [row for row in self.rows if row.parameter == name]
             if rows:
                 sizes = [_median([row.relative for row in third]) for third in _thirds(rows)]
@@ -149,7 +150,7 @@ class Audit:
         return "\n".join(lines)
 
     def figure(self) -> go.Figure:
-        """Relative step sizes and cosines over the training, a line for each parameter.
+        """Draw relative step sizes and cosines over the training, one line per parameter.
 
         Raises:
             ImportError: Without plotly.
@@ -162,34 +163,44 @@ class Audit:
 
 def _figure(rows: list[Row]) -> go.Figure:
     try:
-        from plotly.colors import qualitative
+        from plotly.colors import sample_colorscale
         from plotly.subplots import make_subplots
     except ImportError:
         raise ImportError("figures need plotly: pip install 'metahpo[plots]'") from None
-    shown = ("relative", *RULES)
-    titles = ["relative step size", *(f"cosine with {rule}" for rule in RULES)]
-    figure = make_subplots(len(shown), 1, shared_xaxes=True, subplot_titles=titles)
-    for place, name in enumerate(dict.fromkeys(row.parameter for row in rows)):
+    panels = {"relative": "relative size (log)"} | {rule: f"cosine, {rule}" for rule in RULES}
+    names = list(dict.fromkeys(row.parameter for row in rows))
+    # Dark for the first layers, light for the last.
+    colors = sample_colorscale(
+        "Viridis", [0.85 * i / max(1, len(names) - 1) for i in range(len(names))]
+    )
+    figure = make_subplots(len(panels), 1, shared_xaxes=True, vertical_spacing=0.03)
+    for color, name in zip(colors, names, strict=True):
         own = [row for row in rows if row.parameter == name]
-        color = qualitative.Alphabet[place % len(qualitative.Alphabet)]
-        for panel, column in enumerate(shown):
+        for panel, column in enumerate(panels, start=1):
             figure.add_scatter(
                 x=[row.step for row in own],
                 y=[getattr(row, column) for row in own],
+                mode="lines",
                 name=name,
                 legendgroup=name,
-                showlegend=panel == 0,
-                line={"color": color},
-                row=panel + 1,
+                showlegend=panel == 1,
+                line={"color": color, "width": 1.5},
+                row=panel,
                 col=1,
             )
-    figure.update_yaxes(type="log", row=1, col=1)
-    figure.update_xaxes(title="step", row=len(shown), col=1)
-    return figure.update_layout(title="What the optimizer did", height=220 * len(shown))
+    for panel, title in enumerate(panels.values(), start=1):
+        figure.update_yaxes(title=title, matches="y2" if panel > 2 else None, row=panel)
+    figure.update_yaxes(type="log", dtick=1, tickformat="~g", row=1)
+    figure.update_xaxes(title="step", row=len(panels))
+    title = {"text": "Step sizes, and likeness of the steps to known rules", "x": 0.02}
+    height, margin = 180 * len(panels), {"l": 70, "r": 20, "t": 60, "b": 50}
+    return figure.update_layout(
+        title=title, height=height, margin=margin, template="simple_white", font_size=13
+    )
 
 
 def _flat(tensor: Tensor) -> Tensor:
-    """In single precision at least; complex numbers as pairs."""
+    """Flatten a tensor, in single precision or better, with complex numbers as pairs."""
     tensor = tensor.detach()
     real = torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
     return real.to(torch.promote_types(real.dtype, torch.float32)).flatten()

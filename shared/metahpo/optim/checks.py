@@ -1,4 +1,4 @@
-"""What LearnedOptimizer does not take, said clearly."""
+"""Checks of what users pass to LearnedOptimizer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def check_parameters(parameters: list[Tensor]) -> None:
-    """Raises RuntimeError where a gradient is sparse, or a parameter sharded."""
+    """Raise RuntimeError if a gradient is sparse or a parameter is sharded."""
     for parameter in parameters:
         if parameter.grad is not None and parameter.grad.is_sparse:
             raise RuntimeError(
@@ -19,20 +19,28 @@ def check_parameters(parameters: list[Tensor]) -> None:
             )
         if hasattr(parameter, "device_mesh"):
             raise RuntimeError(
-                "LearnedOptimizer does not support sharded parameters (DTensor, fully_shard)"
+                "LearnedOptimizer does not support sharded parameters (DTensor, fully_shard); use "
+                "another optimizer for them, or train with DistributedDataParallel"
             )
 
 
 def check_group(group: dict[str, Any]) -> None:
-    """Raises TypeError or ValueError where an option is wrong; makes ``num_steps`` an int."""
+    """Validate the options of a parameter group, and convert ``num_steps`` to int.
+
+    Raises:
+        TypeError: ``num_steps`` is not an integer.
+        ValueError: An option is out of range.
+    """
     num_steps = group["num_steps"]
     if isinstance(num_steps, bool) or not isinstance(num_steps, Integral):
-        raise TypeError(f"num_steps must be a whole number, not {num_steps!r}")
-    # NumPy's integers would keep a saved state from being read with weights_only.
+        raise TypeError(f"num_steps must be an int, got {num_steps!r}")
+    # A NumPy integer would prevent loading a saved state with weights_only=True.
     group["num_steps"] = int(num_steps)
     if num_steps < 1:
-        raise ValueError(f"num_steps must be at least 1, not {num_steps}")
-    if not (math.isfinite(group["weight_decay"]) and group["weight_decay"] >= 0):
-        raise ValueError(f"weight_decay must be 0 or more, not {group['weight_decay']}")
-    if not (math.isfinite(group["lr"]) and group["lr"] >= 0):
-        raise ValueError(f"lr, which scales the step, must be 0 or more, not {group['lr']}")
+        raise ValueError(f"num_steps must be at least 1, got {num_steps}")
+    for option in ("weight_decay", "lr"):
+        if not (math.isfinite(group[option]) and group[option] >= 0):
+            hint = " (lr scales the step; the default is 1)" if option == "lr" else ""
+            raise ValueError(
+                f"{option} must be finite and not negative{hint}, got {group[option]}"
+            )

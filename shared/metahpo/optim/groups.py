@@ -1,4 +1,4 @@
-"""What a module tells of its parameters that their shapes do not: which are embeddings."""
+"""Parameter groups of a module: embeddings apart from the rest."""
 
 from __future__ import annotations
 
@@ -6,25 +6,28 @@ from typing import Any
 
 from torch import Tensor, nn
 
-# Words in the names of parameters that are neither a module's weight nor its bias, and last words.
-TABLES = {"embed", "embedding", "embeddings", "pos", "position", "positions", "positional"}
-TOKENS = {"token", "tokens"}
+# A parameter that belongs to no embedding module counts as an embedding if its name contains one
+# of the first words or ends with one of the second: positions, pos_embed, cls_token.
+EMBEDDING_WORDS = {
+    "embed", "embedding", "embeddings", "pos", "position", "positions", "positional",
+}  # fmt: skip
+LAST_WORDS = {"token", "tokens"}
 
 
 def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
-    """The parameters that are trained, as one group, and embeddings as another.
+    """Split the trainable parameters of a module into embeddings and all others.
 
-    Embeddings are the tables of ``nn.Embedding`` and ``nn.EmbeddingBag``, and what a module holds
-    as a parameter of its own under a name like ``positions``, ``pos_embed`` or ``cls_token``.
+    Embeddings are the tables of ``nn.Embedding`` and ``nn.EmbeddingBag``, and parameters that a
+    module holds directly under a name like ``positions``, ``pos_embed`` or ``cls_token``.
 
     Args:
         module: With or without embeddings.
 
     Returns:
-        One or two groups with names, as PyTorch's optimizers take them.
+        One or two groups with named parameters, as PyTorch's optimizers accept them.
 
     Raises:
-        ValueError: No parameter is to be trained.
+        ValueError: No parameter requires a gradient.
     """
     tables = {
         id(part.weight)
@@ -34,7 +37,7 @@ def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
     groups: dict[bool, list[tuple[str, Tensor]]] = {False: [], True: []}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
-            embedding = id(parameter) in tables or _names_a_table(name.rpartition(".")[2])
+            embedding = id(parameter) in tables or _names_an_embedding(name.rpartition(".")[2])
             groups[embedding].append((name, parameter))
     if not any(groups.values()):
         raise ValueError(f"{type(module).__name__} has no parameters that require a gradient")
@@ -43,6 +46,6 @@ def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
     ]
 
 
-def _names_a_table(name: str) -> bool:
+def _names_an_embedding(name: str) -> bool:
     words = name.lower().split("_")
-    return bool(TABLES & set(words)) or words[-1] in TOKENS
+    return bool(EMBEDDING_WORDS & set(words)) or words[-1] in LAST_WORDS

@@ -1,6 +1,6 @@
-"""When training diverges: pure functions from what a step saw to whether to hand over.
+"""Detect divergence of a training: pure functions from what each step measured.
 
-The state is a plain tuple of numbers, so that an optimizer can keep it in a parameter group.
+The state is a tuple of plain numbers, so that an optimizer can keep it in a parameter group.
 """
 
 from __future__ import annotations
@@ -8,104 +8,106 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-# Steps in a row that must look wrong, and the steps at the start that tell what is usual.
+# Consecutive bad steps before the hand-over.
 PATIENCE = 5
-USUAL = 10
-# Gradients or parameters this many times their usual norm are wrong.
+# First steps, which define the usual norms and the usual loss.
+REFERENCE_STEPS = 10
+# A norm is bad if it exceeds the largest of the reference steps by this factor.
 GRADIENT_GROWTH = 1e4
 PARAMETER_GROWTH = 1e3
-# The loss is wrong this far above where it began: in what had been gained, in its deviations, and
-# in proportion.
-GAINS, DEVIATIONS, PROPORTION = 1.0, 6.0, 0.5
+# The running mean of the loss (with this decay) is bad if it exceeds the initial loss by the sum
+# of: the decrease reached so far, this many deviations, this fraction of the initial loss.
 DECAY = 0.9
+DECREASES, DEVIATIONS, FRACTION = 1.0, 6.0, 0.5
 
 
-class Watch(NamedTuple):
-    """What the guard remembers.
+class GuardState(NamedTuple):
+    """What the guard keeps between steps.
 
     Attributes:
-        steps: Seen so far.
-        losses: Of these, with a loss.
-        wrong: Steps in a row that looked wrong.
-        gradient: Largest norm of the gradients among the first steps.
-        parameter: Largest norm of the parameters among them.
-        first: Mean loss among them.
-        deviation: Root mean square of the loss's changes among them.
+        steps: Number of steps so far.
+        losses: Number of steps that had a loss.
+        bad: Consecutive bad steps up to now.
+        gradient: Largest norm of the gradients in the reference steps.
+        parameter: Largest norm of the parameters in the reference steps.
+        first: Mean loss of the reference steps.
+        deviation: Root mean square change of the loss in the reference steps.
         last: The last loss.
-        now: Running mean of the loss.
-        best: The least it was.
+        mean: Running mean of the loss.
+        best: Lowest running mean so far.
     """
 
     steps: int = 0
     losses: int = 0
-    wrong: int = 0
+    bad: int = 0
     gradient: float = 0.0
     parameter: float = 0.0
     first: float = 0.0
     deviation: float = 0.0
     last: float = 0.0
-    now: float = 0.0
+    mean: float = 0.0
     best: float = math.inf
 
     @property
     def diverged(self) -> bool:
-        """Whether it is time to hand over."""
-        return self.wrong >= PATIENCE
+        """Whether the last ``PATIENCE`` steps or more were bad."""
+        return self.bad >= PATIENCE
 
 
-def watched(watch: Watch, gradient: float, parameter: float, loss: float | None) -> Watch:
-    """The watch after one more step.
+def after_step(
+    state: GuardState, gradient: float, parameter: float, loss: float | None
+) -> GuardState:
+    """Update the state with one more step.
 
     Args:
-        watch: Before it.
+        state: The state before the step.
         gradient: Norm of all gradients.
         parameter: Norm of all parameters.
-        loss: None where it is not known.
+        loss: None if unknown.
     """
-    wrong = _norms_wrong(watch, gradient, parameter) or not math.isfinite(loss or 0.0)
-    if not wrong and loss is not None:
-        watch = _with_loss(watch, loss)
-        wrong = _loss_wrong(watch)
-    if not wrong and watch.steps < USUAL:
-        watch = watch._replace(
-            gradient=max(watch.gradient, gradient), parameter=max(watch.parameter, parameter)
+    bad = _are_norms_bad(state, gradient, parameter) or not math.isfinite(loss or 0.0)
+    if not bad and loss is not None:
+        state = _with_loss(state, loss)
+        bad = _is_loss_bad(state)
+    if not bad and state.steps < REFERENCE_STEPS:
+        state = state._replace(
+            gradient=max(state.gradient, gradient), parameter=max(state.parameter, parameter)
         )
-    return watch._replace(steps=watch.steps + 1, wrong=watch.wrong + 1 if wrong else 0)
+    return state._replace(steps=state.steps + 1, bad=state.bad + 1 if bad else 0)
 
 
-def _norms_wrong(watch: Watch, gradient: float, parameter: float) -> bool:
+def _are_norms_bad(state: GuardState, gradient: float, parameter: float) -> bool:
     if not (math.isfinite(gradient) and math.isfinite(parameter)):
         return True
-    if watch.steps < USUAL:
+    if state.steps < REFERENCE_STEPS:
         return False
-    # All may start at zero: then nothing is known of what is usual.
+    # Gradients or parameters that start at zero give no reference.
     return (
-        0 < watch.gradient * GRADIENT_GROWTH < gradient
-        or max(watch.parameter, 1.0) * PARAMETER_GROWTH < parameter
+        0 < state.gradient * GRADIENT_GROWTH < gradient
+        or max(state.parameter, 1.0) * PARAMETER_GROWTH < parameter
     )
 
 
-def _with_loss(watch: Watch, loss: float) -> Watch:
-    seen = watch.losses + 1
-    change = loss - watch.last if watch.losses else 0.0
-    now = loss if not watch.losses else DECAY * watch.now + (1 - DECAY) * loss
-    if watch.losses < USUAL:
-        share = 1 / seen
-        square = (1 - share) * watch.deviation**2 + share * change**2
-        watch = watch._replace(
-            first=watch.first + share * (loss - watch.first), deviation=math.sqrt(square)
+def _with_loss(state: GuardState, loss: float) -> GuardState:
+    count = state.losses + 1
+    change = loss - state.last if state.losses else 0.0
+    mean = loss if not state.losses else DECAY * state.mean + (1 - DECAY) * loss
+    if state.losses < REFERENCE_STEPS:
+        share = 1 / count
+        square = (1 - share) * state.deviation**2 + share * change**2
+        state = state._replace(
+            first=state.first + share * (loss - state.first), deviation=math.sqrt(square)
         )
-    best = min(watch.best, now)
-    return watch._replace(losses=seen, last=loss, now=now, best=best)
+    return state._replace(losses=count, last=loss, mean=mean, best=min(state.best, mean))
 
 
-def _loss_wrong(watch: Watch) -> bool:
-    if watch.losses <= USUAL:
-        # Whoever diverges at once has no usual loss to compare with but the first.
-        return watch.now > 10 * abs(watch.first) + 10 and watch.losses > 1
+def _is_loss_bad(state: GuardState) -> bool:
+    if state.losses <= REFERENCE_STEPS:
+        # A training that diverges at once has only its first losses to be compared with.
+        return state.mean > 10 * abs(state.first) + 10 and state.losses > 1
     margin = (
-        GAINS * max(watch.first - watch.best, 0.0)
-        + DEVIATIONS * watch.deviation
-        + PROPORTION * abs(watch.first)
+        DECREASES * max(state.first - state.best, 0.0)
+        + DEVIATIONS * state.deviation
+        + FRACTION * abs(state.first)
     )
-    return watch.now > watch.first + margin
+    return state.mean > state.first + margin

@@ -1,8 +1,10 @@
-"""The learned optimizer as a ``torch.optim.Optimizer``: a shell about rule, schedule and guard."""
+"""The learned optimizer as a ``torch.optim.Optimizer``: a shell around rule, schedule and guard.
+
+``metahpo.optim.reference`` shows the same step without batches, guard and loss.
+"""
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -13,69 +15,59 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
-from metahpo.optim import guard as guards
 from metahpo.optim.checks import check_group, check_parameters
-from metahpo.optim.fixed import fixed_direction, fixed_shares, takes_slow_momentum
+from metahpo.optim.fixed import fixed_direction, fixed_mixtures, uses_slow_momentum
+from metahpo.optim.group_state import INITIAL, clipped, cpu_number, group_step_sizes, update_guard
 from metahpo.optim.groups import parameter_groups
-from metahpo.optim.rule import (
-    Moments,
-    accumulate_,
-    direction,
-    kind_of,
-    layer_scale,
-)
-from metahpo.optim.schedule import LARGEST_LOSS, LossStatistics, shape, step_sizes
-from metahpo.optim.tensors import batch_of, divided, form_of, norm, real_view
+from metahpo.optim.rule import Moments, accumulate_, direction, kind_of, layer_scale
+from metahpo.optim.tensors import as_batch, matrix_shape, real_view, split_batch
 from metahpo.optim.weights import check_weights, shipped_weights
 
-# After the hand-over: AdamW's defaults, and the steps that going over to it takes.
-ADAMW_STEP, ADAMW_EPSILON = 1e-3, 1e-8
-HANDOVER = 50
-# In the order of ``Moments``.
+# AdamW's default, for steps after the hand-over.
+ADAMW_EPSILON = 1e-8
+# Keys of the state, in the order of ``Moments``.
 MOMENTS = ("momentum", "second_moment", "slow_momentum")
-
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def _eager(function: Function) -> Function:
-    """A compiled step runs this as it is: compiled, its counters counted twice."""
+    """Exclude a function from torch.compile, which would execute its counters twice."""
     return torch.compiler.disable(function)  # pyright: ignore[reportReturnType]
 
 
 class LearnedOptimizer(Optimizer):
-    """An optimizer whose update rule and schedule were learned: no learning rate to choose.
+    """An optimizer with a learned schedule: no learning rate to choose.
 
-    Each parameter moves by ``lr`` x (relative step size at this share of ``num_steps``) x (size
-    of its layer) x (direction); see ``metahpo.optim.rule`` and ``metahpo.optim.schedule``. The
-    optimizer keeps two numbers of (at least) single precision for each parameter, and three with
-    weights that take the slow momentum. Parameters must be whole: matrices that are sharded
-    cannot be made orthogonal.
+    Each parameter moves by ``lr`` x (relative step size at this fraction of ``num_steps``) x
+    (scale of its layer) x (direction); see ``metahpo.optim.rule`` and ``metahpo.optim.schedule``.
+    The state is two tensors per parameter, in single precision or better; three with weights that
+    use the slow momentum. Sharded parameters are not supported, because orthogonalising a matrix
+    needs the whole of it.
 
-    A parameter group counts its own steps and may have its own ``num_steps``, ``weight_decay``
-    and ``lr``; ``lr``, 1 at first, scales the step for learning rate schedulers. A group with
-    ``embedding=True`` holds tables whose rows are looked up or added to activations, and are no
-    matrices that map one activation to another. The weights of the rule are no part of
-    ``state_dict``: a training goes on alike only with the same ones.
+    Each parameter group counts its own steps and may have its own ``num_steps``, ``weight_decay``
+    and ``lr``. ``lr`` scales the step, for learning-rate schedulers; its default is 1. A group
+    with ``embedding=True`` holds tables whose rows are looked up or added to activations, instead
+    of matrices that map one activation to another. ``state_dict`` does not contain the weights:
+    to resume a training, construct the optimizer with the same ones.
 
     Args:
-        params: The module to be trained, whose embeddings then are known
+        params: The module to train, from which embeddings are recognised
             (``metahpo.optim.parameter_groups``); or parameters, or dictionaries of groups.
-        num_steps: For how many steps the training is to last; after that many, the step size
-            stays at its last, small value.
-        weight_decay: Decoupled; a share of this, times the relative step size (a few hundredths
-            at the peak of a training of 1,000 steps), is taken off each parameter at each step.
-        guard: Whether to hand over to AdamW when the loss (if ``step`` is given a closure) or
-            the norms of gradients or parameters diverge; also, a step with gradients that are
-            not finite is then left out. Guarded groups stand and fall together. It costs a
-            synchronisation with the device at each step.
-        foreach: Whether equal tensors are updated together; None for yes.
-        weights: Others than those that come with the package, as
-            ``metahpo.optim.weights.load_weights`` reads them.
+        num_steps: Number of steps of the whole training; afterwards the step size keeps its last,
+            small value.
+        weight_decay: Decoupled: each step subtracts this fraction of each parameter, times the
+            relative step size (a few hundredths at the peak of a training of 1,000 steps).
+        guard: Whether to skip steps with non-finite gradients, and to hand over to AdamW if the
+            loss (if ``step`` gets a closure) or the norms of gradients or parameters diverge. All
+            guarded groups skip and hand over together. Costs one synchronisation with the device
+            per step.
+        foreach: Whether to update tensors of equal shape together; None means True.
+        weights: Weights instead of the shipped ones, from ``metahpo.optim.load_weights``.
 
     Raises:
         ValueError: An argument is out of range.
-        TypeError: ``num_steps`` is no whole number.
+        TypeError: ``num_steps`` is not an int.
         WeightsError: The weights do not fit this version.
     """
 
@@ -95,29 +87,24 @@ class LearnedOptimizer(Optimizer):
         self._weights = {name: tensor.detach().clone() for name, tensor in chosen.items()}
         self._prepare()
         defaults = {
-            "lr": 1.0,
+            **INITIAL,
             "num_steps": num_steps,
             "weight_decay": weight_decay,
             "guard": guard,
             "foreach": foreach,
-            "embedding": False,
-            "step": 0,
-            "losses": (0.0, 0.0, 0.0, 0.0),
-            "watch": tuple(guards.Watch()),
-            "handover": None,
         }
-        given = parameter_groups(params) if isinstance(params, nn.Module) else params
-        super().__init__(given, defaults)
+        groups = parameter_groups(params) if isinstance(params, nn.Module) else params
+        super().__init__(groups, defaults)
 
     def _prepare(self) -> None:
-        """What follows from the weights."""
-        self._cast: dict[tuple[torch.dtype, torch.device], dict[str, Tensor]] = {}
-        self._shares = fixed_shares(self._weights)
-        slow = self._shares is None or takes_slow_momentum(self._shares)
+        """Derive from the weights what a step needs."""
+        self._cast_weights: dict[tuple[torch.dtype, torch.device], dict[str, Tensor]] = {}
+        self._mixtures = fixed_mixtures(self._weights)
+        slow = self._mixtures is None or uses_slow_momentum(self._mixtures)
         self._moments = MOMENTS if slow else MOMENTS[:2]
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Adds a group, which begins at its own step 0."""
+        """Add a group, which starts at step 0."""
         super().add_param_group(param_group)
         try:
             check_group(self.param_groups[-1])
@@ -130,35 +117,38 @@ class LearnedOptimizer(Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        for group in self.param_groups:
-            group.setdefault("embedding", False)
         self._prepare()
-        for state in self.state.values():
+        for moments in self.state.values():
             for name in set(MOMENTS) - set(self._moments):
-                state.pop(name, None)
+                moments.pop(name, None)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Loads a state; copies it, in its own precision.
+        """Load a copy of a state, in its own precision.
 
-        ``torch`` casts an optimizer's state to the parameters' type and may share memory with
-        the dictionary; here bfloat16 parameters keep their state in single precision, and the
-        dictionary is never altered. Moments that these weights do not take are left out.
+        ``torch`` casts the state to the type of the parameters and may share memory with the
+        dictionary. Here the state of bfloat16 parameters stays in single precision, and the
+        dictionary is never modified. Moments that the weights do not need are dropped.
 
         Raises:
-            ValueError: A moment is missing that these weights take; or as ``torch`` has it.
+            ValueError: The state lacks a moment that the weights need, or does not match the
+                parameter groups.
         """
-        given: dict[str, Any] = {}
+        loaded: dict[str, Any] = {}
 
-        def take(_: Optimizer, state_dict: dict[str, Any]) -> None:
+        def keep(_: Optimizer, state_dict: dict[str, Any]) -> None:
             for state in state_dict["state"].values():
-                if "momentum" in state and not state.keys() >= set(self._moments):
-                    raise ValueError("the state is of weights that take fewer moments than these")
-            given.update(state_dict)
+                missing = [name for name in self._moments if name not in state]
+                if "momentum" in state and missing:
+                    raise ValueError(
+                        f"state_dict lacks {', '.join(missing)}, which these weights require; "
+                        "load it into an optimizer with the weights it was saved with"
+                    )
+            loaded.update(state_dict)
 
-        # Hooks run in the order in which they came, so that these see what all others made.
-        before = self.register_load_state_dict_pre_hook(take)
+        # Pre-hooks run in the order of registration: this one sees the result of all others.
+        before = self.register_load_state_dict_pre_hook(keep)
         after = self.register_load_state_dict_post_hook(
-            lambda _: self._restore_precision(given), prepend=True
+            lambda _: self._restore_precision(loaded), prepend=True
         )
         try:
             super().load_state_dict(state_dict)
@@ -166,75 +156,70 @@ class LearnedOptimizer(Optimizer):
             before.remove()
             after.remove()
 
-    def _restore_precision(self, given: dict[str, Any]) -> None:
-        numbers = [n for group in given["param_groups"] for n in group["params"]]
+    def _restore_precision(self, loaded: dict[str, Any]) -> None:
+        numbers = [n for group in loaded["param_groups"] for n in group["params"]]
         parameters = [p for group in self.param_groups for p in group["params"]]
         for number, parameter in zip(numbers, parameters, strict=True):
-            for name, value in given["state"].get(number, {}).items():
+            for name, value in loaded["state"].get(number, {}).items():
                 if name not in self.state[parameter]:
                     continue
                 if isinstance(value, Tensor):
                     device = value.device if name == "step" else parameter.device
                     self.state[parameter][name] = value.detach().clone().to(device)
                 elif name == "step":
-                    # As PyTorch's own optimizers take it.
-                    self.state[parameter][name] = _number(value)
+                    # PyTorch's own optimizers accept a plain number here, too.
+                    self.state[parameter][name] = cpu_number(value)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
-        """Takes a step.
+        """Perform one step.
 
         Args:
-            closure: Evaluates the model anew and returns the loss, of which the schedule and the
-                guard then take account.
+            closure: Reevaluates the model and returns the loss, which schedule and guard then use.
 
         Returns:
             The loss, or None without a closure.
 
         Raises:
-            RuntimeError: A gradient is sparse, or a parameter sharded.
+            RuntimeError: A gradient is sparse, or a parameter is sharded.
         """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self._step_groups(None if loss is None else _bounded(float(loss)))
+        self._step_groups(None if loss is None else clipped(float(loss)))
         return loss
 
     @_eager
     def _step_groups(self, loss: float | None) -> None:
-        ready = [
+        active = [
             (group, parameters)
             for group in self.param_groups
             if (parameters := [p for p in group["params"] if p.grad is not None])
         ]
-        for _, parameters in ready:
+        for _, parameters in active:
             check_parameters(parameters)
-        sound = self._watched([pair for pair in ready if pair[0]["guard"]], loss)
-        for group, parameters in ready:
-            if group["guard"] and not sound:
+        may_step = self._may_step([pair for pair in active if pair[0]["guard"]], loss)
+        weights = self._weights_as(torch.float32, torch.device("cpu"))
+        for group, parameters in active:
+            if group["guard"] and not may_step:
                 continue
-            sizes, adamw = self._sizes(group, loss)
+            sizes, adamw_size = group_step_sizes(group, weights, loss)
             group["step"] += 1
-            for members in self._together(group, parameters):
-                self._update(group, members, sizes, adamw)
+            for batch in self._batches(group, parameters):
+                self._update(group, batch, sizes, adamw_size)
 
-    # ---- how far -------------------------------------------------------------------------------
-
-    def _watched(
+    def _may_step(
         self, guarded: list[tuple[dict[str, Any], list[Tensor]]], loss: float | None
     ) -> bool:
-        """Watches over guarded groups, which stand and fall together; whether to take the step."""
-        sound, diverged = True, False
-        for group, parameters in guarded:
-            gradient = norm([p.grad for p in parameters if p.grad is not None])
-            watch = guards.watched(guards.Watch(*group["watch"]), gradient, norm(parameters), loss)
-            group["watch"] = tuple(watch)
-            sound &= math.isfinite(gradient)
-            diverged |= watch.diverged
-        if diverged:
+        """Update the guard of all guarded groups; return whether all gradients are finite."""
+        if not guarded:
+            return True
+        updates = [update_guard(group, parameters, loss) for group, parameters in guarded]
+        finite, diverged = zip(*updates, strict=True)
+        if any(diverged):
             self._hand_over()
-        return sound
+        return all(finite)
 
     def _hand_over(self) -> None:
         guarded = [group for group in self.param_groups if group["guard"]]
@@ -245,77 +230,59 @@ class LearnedOptimizer(Optimizer):
         if first:
             warnings.warn(
                 f"Training diverged at step {guarded[0]['step']}: LearnedOptimizer hands over to "
-                "AdamW (guard=False leaves it to itself)",
+                "AdamW (guard=False turns this off)",
                 stacklevel=2,
             )
 
-    def _sizes(self, group: dict[str, Any], loss: float | None) -> tuple[list[float], float]:
-        """Relative step sizes by kind, and AdamW's step size, both with their shares in them."""
-        weights = self._weights_as(torch.float32, torch.device("cpu"))
-        losses = LossStatistics(*(_number(value)[None] for value in group["losses"]))
-        if loss is not None and math.isfinite(loss):
-            losses = losses.with_loss(_number(loss)[None])
-            group["losses"] = tuple(part.item() for part in losses)
-        step, num_steps = _number(group["step"])[None], _number(group["num_steps"])[None]
-        sizes = step_sizes(weights, step, num_steps, losses.features())[0].tolist()
-        lr = float(group["lr"])
-        if group["handover"] is None:
-            return [lr * size for size in sizes], 0.0
-        share = min(1.0, (group["step"] - group["handover"] + 1) / HANDOVER)
-        decay = shape(weights, (step / num_steps).clamp(max=1)).item()
-        return [lr * (1 - share) * size for size in sizes], lr * share * ADAMW_STEP * decay
-
-    # ---- where to ------------------------------------------------------------------------------
-
-    def _together(self, group: dict[str, Any], parameters: list[Tensor]) -> Iterable[list[Tensor]]:
-        """Lists of parameters that can be updated as one batch."""
+    def _batches(self, group: dict[str, Any], parameters: list[Tensor]) -> Iterable[list[Tensor]]:
+        """Split parameters into lists that can be updated as one batch."""
         if group["foreach"] is False:
             return [[parameter] for parameter in parameters]
-        alike: dict[Any, list[Tensor]] = defaultdict(list)
+        equal: dict[Any, list[Tensor]] = defaultdict(list)
         for parameter in parameters:
             step = self._state_of(parameter)["step"].item()
-            alike[form_of(parameter), parameter.dtype, parameter.device, step].append(parameter)
-        return [part for members in alike.values() for part in divided(members)]
+            key = matrix_shape(parameter), parameter.dtype, parameter.device, step
+            equal[key].append(parameter)
+        return [part for batch in equal.values() for part in split_batch(batch)]
 
     def _update(
-        self, group: dict[str, Any], members: list[Tensor], sizes: list[float], adamw: float
+        self, group: dict[str, Any], batch: list[Tensor], sizes: list[float], adamw_size: float
     ) -> None:
-        """Updates parameters of one form, type, device and number of steps."""
-        states = [self._state_of(parameter) for parameter in members]
+        """Update parameters of the same matrix shape, type, device and number of steps."""
+        states = [self._state_of(parameter) for parameter in batch]
         for state in states:
             state["step"] += 1
-        form, kind = form_of(members[0]), kind_of(members[0].shape, group["embedding"])
-        parameters = [real_view(parameter) for parameter in members]
+        shape, kind = matrix_shape(batch[0]), kind_of(batch[0].shape, group["embedding"])
+        parameters = [real_view(parameter) for parameter in batch]
         dtype = torch.promote_types(parameters[0].dtype, torch.float32)
-        gradients = [real_view(p.grad).to(dtype) for p in members if p.grad is not None]
-        moments = self._accumulated(states, gradients)
-        gradient, parameter = batch_of(gradients, form), batch_of(parameters, form).to(dtype)
-        running = Moments(*(batch_of(list(parts), form) for parts in zip(*moments, strict=True)))
+        gradients = [real_view(p.grad).to(dtype) for p in batch if p.grad is not None]
+        moments = self._accumulated(states, gradients, shape)
+        gradient, parameter = as_batch(gradients, shape), as_batch(parameters, shape).to(dtype)
         step = int(states[0]["step"].item())
-        update = self._direction(kind, gradient, parameter, running, step)
-        update *= sizes[kind] * layer_scale(kind, form)
+        update = self._direction(kind, gradient, parameter, moments, step)
+        update *= sizes[kind] * layer_scale(kind, shape)
         if group["handover"] is not None:
-            unbiased = running.corrected(step)
-            update += adamw * unbiased.fast / (unbiased.second.sqrt() + ADAMW_EPSILON)
+            unbiased = moments.corrected(step)
+            update += adamw_size * unbiased.fast / (unbiased.second.sqrt() + ADAMW_EPSILON)
         if group["weight_decay"]:
-            update.add_(parameter, alpha=(sizes[kind] + adamw) * group["weight_decay"])
+            update.add_(parameter, alpha=(sizes[kind] + adamw_size) * group["weight_decay"])
         for tensor, change in zip(parameters, update, strict=True):
             tensor.sub_(change.view_as(tensor))
 
     def _accumulated(
-        self, states: list[dict[str, Any]], gradients: list[Tensor]
-    ) -> list[list[Tensor]]:
-        """The moments of each parameter, in the order of ``Moments``, its gradient in them."""
+        self, states: list[dict[str, Any]], gradients: list[Tensor], shape: tuple[int, int]
+    ) -> Moments:
+        """Update the moments of each parameter, and return them as one batch."""
         moments = [[state[name] for name in self._moments] for state in states]
         for parts, gradient in zip(moments, gradients, strict=True):
             accumulate_(Moments(*parts), gradient)
-        return moments
+        return Moments(*(as_batch(list(parts), shape) for parts in zip(*moments, strict=True)))
 
     def _direction(
         self, kind: int, gradient: Tensor, parameter: Tensor, moments: Moments, step: int
     ) -> Tensor:
-        if self._shares is not None:
-            return fixed_direction(self._shares[kind], kind, gradient, moments)
+        if self._mixtures is not None:
+            return fixed_direction(self._mixtures[kind], kind, gradient, moments)
         weights = self._weights_as(gradient.dtype, gradient.device)
         return direction(weights, kind, gradient, parameter, moments.corrected(step))
 
@@ -324,8 +291,8 @@ class LearnedOptimizer(Optimizer):
         if not state:
             real = real_view(parameter)
             dtype = torch.promote_types(real.dtype, torch.float32)
-            # On the CPU, as torch has it: nothing then waits for the device.
-            state["step"] = _number(0.0)
+            # On the CPU, as in torch's optimizers: reading it does not wait for the device.
+            state["step"] = cpu_number(0.0)
             for name in self._moments:
                 state[name] = torch.zeros_like(
                     real, dtype=dtype, memory_format=torch.preserve_format
@@ -333,18 +300,9 @@ class LearnedOptimizer(Optimizer):
         return state
 
     def _weights_as(self, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
-        if (dtype, device) not in self._cast:
-            self._cast[dtype, device] = {
+        """The weights with a batch dimension, in another type and on another device; cached."""
+        if (dtype, device) not in self._cast_weights:
+            self._cast_weights[dtype, device] = {
                 name: tensor.to(device, dtype)[None] for name, tensor in self._weights.items()
             }
-        return self._cast[dtype, device]
-
-
-def _bounded(loss: float) -> float:
-    """Squares of larger losses overflow."""
-    return max(-LARGEST_LOSS, min(LARGEST_LOSS, loss)) if math.isfinite(loss) else loss
-
-
-def _number(value: float) -> Tensor:
-    """On the CPU and of single precision, as the weights are, whatever PyTorch's defaults."""
-    return torch.tensor(float(value), dtype=torch.float32, device="cpu")
+        return self._cast_weights[dtype, device]

@@ -1,16 +1,18 @@
 """The learned update rule: from gradients to a normalised direction. Pure and batched.
 
-Every tensor comes in one form, ``batch x rows x columns``: a matrix as it is, a convolution's
-kernel with one row an output channel, a vector or scalar as one row. The batch is that of equal
-shapes in one network, or of many networks in meta-training; the weights have a leading batch
-dimension, too, of the same length or 1.
+Every tensor has the form ``batch x rows x columns``: a matrix as it is, a convolution kernel with
+one row per output channel, a vector or scalar as one row. The batch holds tensors of equal shape
+of one network, or the networks of a meta-training; the weights have a leading batch dimension of
+the same length or 1.
 
-The rule follows Celo2 (a tiny network for each parameter, output normalised over the tensor) with
-features of Metz et al. 2022 (small_fc). It differs in what the network puts out: the weights of
-nine candidate directions instead of the direction. So the rule is momentum, Adam, or any other of
-the candidates where the network is zero, and a parameter without a gradient never moves. What is
-mixed for a matrix then is made orthogonal (Newton-Schulz, as in Muon, Jordan et al. 2024, and the
-full form of Celo2).
+The rule follows Celo2 (a tiny network applied to each parameter, output normalised over the
+tensor) with features of Metz et al. 2022 (small_fc), but the network returns coefficients of nine
+candidate directions instead of a direction. While the network returns zero, the rule is a constant
+mixture of candidates, such as momentum or Adam, and a parameter without a gradient never moves.
+For matrices the mixture is then orthogonalised (Newton-Schulz, as in Muon, Jordan et al. 2024, and
+in the full form of Celo2).
+
+Notation: a mixture is what the rule returns before it is orthogonalised or normalised.
 """
 
 from __future__ import annotations
@@ -25,28 +27,29 @@ from torch import Tensor
 
 from metahpo.optim.orthogonal import orthogonalised
 
-# The decay rates of the two momenta and of the second moment.
+# Decay rates of the two momenta and of the second moment.
 FAST, SLOW, SECOND = 0.9, 0.99, 0.98
-# Candidates: gradient and two momenta; as they are, over the root of the second moment, and over
-# that of its factored form.
+# Candidates: gradient, fast and slow momentum; then the same over the root of the second moment;
+# then over the root of its factored form.
 CANDIDATES = 9
 FEATURES = CANDIDATES + 3
 HIDDEN = 8
-# Of the features, the candidates and the parameter are of mean square 1 over a tensor.
+# The first features, candidates and parameter, are normalised to mean square 1 over a tensor.
 NORMALISED = CANDIDATES + 1
-# Rows of the weights that differ by kind of tensor.
+# Kinds of tensors: rows of the weights that differ between kinds.
 MATRIX, VECTOR, EMBEDDING = 0, 1, 2
 KINDS = 3
-# Elements that go through the network at once: bounds the memory of large tensors, and keeps a
-# processor within its cache.
+# Elements that pass through the network at once, by device: bounds the memory for large tensors,
+# and keeps a CPU within its cache.
 CHUNK = {"cpu": 1 << 15}
 LARGEST_CHUNK = 1 << 20
 
-# How much less a matrix moves that has fewer rows than columns: see ``layer_scale``.
+# Exponent of rows / columns by which a matrix with fewer rows than columns moves less.
 SHRINK = 0.25
 
 TINY = 1e-30
-# Of the mean second moment: what keeps parameters that rarely see a gradient from taking leaps.
+# Lower bound of the second moment, relative to its mean: without it, parameters that rarely get a
+# gradient would make huge steps.
 RELATIVE_FLOOR = 1e-6
 
 Weights = Mapping[str, Tensor]
@@ -56,7 +59,11 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 class Moments(NamedTuple):
     """Running means of the gradient and of its square, each ``batch x rows x columns``.
 
-    The slow one is None where nothing takes it (``metahpo.optim.fixed``).
+    Attributes:
+        fast: Of the gradient, with decay ``FAST``.
+        second: Of its square, with decay ``SECOND``.
+        slow: Of the gradient, with decay ``SLOW``; None if no candidate needs it
+            (``metahpo.optim.fixed``).
     """
 
     fast: Tensor
@@ -64,7 +71,7 @@ class Moments(NamedTuple):
     slow: Tensor | None = None
 
     def corrected(self, step: int) -> Moments:
-        """Without the bias of having started at zero, ``step`` steps ago."""
+        """Return bias-corrected moments, as in Adam, after ``step`` steps from zero."""
         fast, second, slow = (1 - decay**step for decay in (FAST, SECOND, SLOW))
         return Moments(
             self.fast / fast, self.second / second, None if self.slow is None else self.slow / slow
@@ -72,11 +79,11 @@ class Moments(NamedTuple):
 
 
 def kind_of(shape: torch.Size, embedding: bool = False) -> int:
-    """MATRIX where a tensor maps columns to rows, VECTOR where it does not.
+    """The kind of a tensor: MATRIX, VECTOR (one row or one column) or EMBEDDING.
 
     Args:
-        shape: The tensor's.
-        embedding: Whether it is a table whose rows are looked up or added: EMBEDDING.
+        shape: Shape of the tensor.
+        embedding: Whether it is a table whose rows are looked up, or added to activations.
     """
     rows, columns = rows_and_columns(shape)
     if embedding:
@@ -85,14 +92,14 @@ def kind_of(shape: torch.Size, embedding: bool = False) -> int:
 
 
 def rows_and_columns(shape: torch.Size) -> tuple[int, int]:
-    """The form in which the rule sees a tensor; columns are its fan-in where it is a matrix."""
+    """The number of rows and columns as which the rule treats a tensor; columns are the fan-in."""
     if len(shape) < 2:
         return 1, prod(shape)
     return shape[0], prod(shape[1:])
 
 
 def accumulate_(moments: Moments, gradient: Tensor) -> None:
-    """Takes a gradient into the moments, in place."""
+    """Update the moments with a gradient, in place."""
     moments.fast.lerp_(gradient, 1 - FAST)
     if moments.slow is not None:
         moments.slow.lerp_(gradient, 1 - SLOW)
@@ -107,45 +114,41 @@ def direction(
     moments: Moments,
     compiled: bool = False,
 ) -> Tensor:
-    """Where to go: the negative of the update, of mean square 1 (about 1 for matrices).
+    """The direction to subtract from a parameter, of mean square 1 (about 1 for matrices).
 
     Args:
-        weights: As ``metahpo.optim.weights`` makes them, with a leading batch dimension.
+        weights: As in ``metahpo.optim.weights``, with a leading batch dimension.
         kind: MATRIX, VECTOR or EMBEDDING.
         gradient: ``batch x rows x columns``.
-        parameter: Likewise.
-        moments: Without their bias; the gradient is in them.
-        compiled: Whether to compile the parts where that pays: a minute once, then faster.
+        parameter: ``batch x rows x columns``.
+        moments: Bias-corrected, including this gradient.
+        compiled: Whether to compile features and network: a minute once, then faster.
 
     Returns:
-        ``batch x rows x columns``; zero for a tensor whose gradients all were zero.
+        ``batch x rows x columns``; zero for a tensor whose gradients were all zero.
     """
-    mixed = (
-        _mixed_compiled(weights, kind, gradient, parameter, moments)
-        if compiled
-        else _mixed(weights, kind, gradient, parameter, moments)
-    )
-    return finished(kind, mixed)
+    mix = _mix_compiled if compiled else _mix
+    return mixture_to_direction(kind, mix(weights, kind, gradient, parameter, moments))
 
 
-def finished(kind: int, mixed: Tensor) -> Tensor:
-    """The direction, of what is mixed: made orthogonal for matrices, normalised for the rest."""
-    return orthogonalised(mixed) if kind == MATRIX else _normalised(mixed)
+def mixture_to_direction(kind: int, mixture: Tensor) -> Tensor:
+    """Orthogonalise a mixture for matrices, normalise it for the rest."""
+    return orthogonalised(mixture) if kind == MATRIX else _normalised(mixture)
 
 
-# ---- what the network sees -------------------------------------------------------------------
+# ---- features --------------------------------------------------------------------------------
 
 
 def _raw(
     gradient: Tensor, parameter: Tensor, moments: Moments, columns: Tensor
 ) -> tuple[Tensor, ...]:
-    """The features of some rows before they are normalised: candidates, parameter, two more.
+    """The features of some rows before normalisation: candidates, parameter, two more.
 
     Args:
         gradient: ``batch x rows x columns``.
-        parameter: Likewise.
-        moments: Likewise.
-        columns: The mean of the second moment over all rows: ``batch x 1 x columns``.
+        parameter: ``batch x rows x columns``.
+        moments: Each ``batch x rows x columns``.
+        columns: Mean of the second moment over all rows of the tensor, ``batch x 1 x columns``.
     """
     own_root = root(moments.second, columns)
     plain = (gradient, moments.fast, slow_momentum(moments))
@@ -159,27 +162,28 @@ def _raw(
 
 
 def slow_momentum(moments: Moments) -> Tensor:
-    """The slow momentum; raises ValueError where it was not kept."""
+    """The slow momentum; raises ValueError if it was not kept."""
     if moments.slow is None:
-        raise ValueError("these weights take the slow momentum, and there is none")
+        raise ValueError("these weights need the slow momentum, but moments.slow is None")
     return moments.slow
 
 
 def root(second: Tensor, columns: Tensor | None = None) -> Tensor:
-    """The root of the second moment, whose mean is taken for 1: ``batch x rows x columns``.
+    """The root of the second moment divided by its mean: ``batch x rows x columns``.
 
     Args:
-        second: All rows, or some.
-        columns: The mean over all rows, where these are not all.
+        second: Second moment of all rows, or of some.
+        columns: Its mean over all rows, ``batch x 1 x columns``; required for some rows only.
     """
     columns = second.mean(-2, keepdim=True) if columns is None else columns
     return (second / (columns.mean(-1, keepdim=True) + TINY) + RELATIVE_FLOOR).sqrt()
 
 
 def factored_root(second: Tensor, columns: Tensor | None = None) -> Tensor:
-    """Likewise of Adafactor's second moment of rank one (Shazeer & Stern 2018).
+    """The same for the rank-one second moment of Adafactor (Shazeer & Stern 2018).
 
-    The running means of rows and columns are the means of the running mean.
+    Row and column means of the running mean equal running means of rows and columns, so that no
+    further state is needed.
     """
     columns = second.mean(-2, keepdim=True) if columns is None else columns
     mean = columns.mean(-1, keepdim=True) + TINY
@@ -188,7 +192,11 @@ def factored_root(second: Tensor, columns: Tensor | None = None) -> Tensor:
 
 
 def _sizes(blocks: Iterable[tuple[Tensor, ...]]) -> Tensor:
-    """Root mean squares over tensors of what is normalised: ``NORMALISED x batch x 1 x 1``."""
+    """Root mean square of each normalised feature over the tensor, given in blocks of rows.
+
+    Returns:
+        ``NORMALISED x batch x 1 x 1``.
+    """
     squares, count = [], 0
     for raw in blocks:
         parts = [part.square().sum((-2, -1), keepdim=True) for part in raw[:NORMALISED]]
@@ -198,7 +206,7 @@ def _sizes(blocks: Iterable[tuple[Tensor, ...]]) -> Tensor:
 
 
 def _features(raw: tuple[Tensor, ...], sizes: Tensor) -> Tensor:
-    """``batch x features x elements``, the candidates first."""
+    """Normalise and stack features: ``batch x features x elements``, candidates first."""
     normal = (part / size for part, size in zip(raw, sizes, strict=False))
     return torch.stack([part.flatten(1) for part in (*normal, *raw[NORMALISED:])], dim=1)
 
@@ -208,61 +216,72 @@ def _all_features(gradient: Tensor, parameter: Tensor, moments: Moments) -> Tens
     return _features(raw, _sizes([raw]))
 
 
-# ---- what it makes of it ---------------------------------------------------------------------
+# ---- mixture ---------------------------------------------------------------------------------
 
 
-def _mixed(
+def _mix(
     weights: Weights, kind: int, gradient: Tensor, parameter: Tensor, moments: Moments
 ) -> Tensor:
-    """The mixture of the candidates, ``batch x rows x columns``; of large tensors, by some rows.
+    """The mixture of the candidates, ``batch x rows x columns``.
 
-    The features of all at once would take twelve times the memory of the tensor.
+    Large tensors are processed in blocks of rows, because the features take twelve times the
+    memory of the tensor.
     """
     mix = weights["rule.mix"][:, kind, :, None]
     batch, rows, columns = gradient.shape
-    at_once = CHUNK.get(gradient.device.type, LARGEST_CHUNK) // max(1, batch * columns)
-    if rows <= max(1, at_once):
+    block_rows = max(1, CHUNK.get(gradient.device.type, LARGEST_CHUNK) // max(1, batch * columns))
+    if rows <= block_rows:
         features = _all_features(gradient, parameter, moments)
-        return mixed_by_products(weights, mix, features).view(gradient.shape)
+        return mix_with_matmul(weights, mix, features).view(gradient.shape)
     means = moments.second.mean(-2, keepdim=True)
     whole = (gradient, parameter, moments.fast, moments.second, slow_momentum(moments))
-    split = [part.split(max(1, at_once), -2) for part in whole]
+    split = [part.split(block_rows, -2) for part in whole]
     blocks = [(g, p, Moments(*m), means) for g, p, *m in zip(*split, strict=True)]
     sizes = _sizes(_raw(*block) for block in blocks)
-    mixed = [mixed_by_products(weights, mix, _features(_raw(*block), sizes)) for block in blocks]
+    mixed = [mix_with_matmul(weights, mix, _features(_raw(*block), sizes)) for block in blocks]
     return torch.cat(mixed, -1).view(gradient.shape)
 
 
-def _mixed_compiled(
+def _mix_compiled(
     weights: Weights, kind: int, gradient: Tensor, parameter: Tensor, moments: Moments
 ) -> Tensor:
-    """The same."""
     mix = weights["rule.mix"][:, kind, :, None]
-    features = _compiled(_all_features)(_whole(gradient), _whole(parameter), moments)
-    return _compiled(mixed_elementwise)(weights, mix, features).view(gradient.shape)
+    features = _compiled(_all_features)(
+        _without_views(gradient), _without_views(parameter), moments
+    )
+    return _compiled(mix_elementwise)(weights, mix, features).view(gradient.shape)
 
 
-def mixed_by_products(weights: Weights, mix: Tensor, features: Tensor) -> Tensor:
-    """The mixture by products of matrices."""
+def mix_with_matmul(weights: Weights, mix: Tensor, features: Tensor) -> Tensor:
+    """Apply the network with matrix products, and mix the candidates.
+
+    Args:
+        weights: With a leading batch dimension.
+        mix: Constant coefficients, ``batch x candidates x 1``.
+        features: ``batch x features x elements``.
+
+    Returns:
+        ``batch x elements``.
+    """
     hidden = _layer(weights, "rule.first", features).relu_()
     hidden = _layer(weights, "rule.second", hidden).relu_()
-    shares = _layer(weights, "rule.last", hidden)
-    shares += mix
-    return (shares * features[:, :CANDIDATES]).sum(1)
+    coefficients = _layer(weights, "rule.last", hidden)
+    coefficients += mix
+    return (coefficients * features[:, :CANDIDATES]).sum(1)
 
 
-def mixed_elementwise(weights: Weights, mix: Tensor, features: Tensor) -> Tensor:
-    """The same, for a compiler to make one loop of: matrices of eight rows are slow to multiply.
+def mix_elementwise(weights: Weights, mix: Tensor, features: Tensor) -> Tensor:
+    """``mix_with_matmul`` as elementwise operations, which a compiler fuses into one loop.
 
-    Uncompiled it is slower by far.
+    Compiled, it is faster than products of matrices with eight rows; uncompiled, far slower.
     """
     inputs = list(features.unbind(1))
     hidden = [part.relu() for part in _layer_elementwise(weights, "rule.first", inputs)]
     hidden = [part.relu() for part in _layer_elementwise(weights, "rule.second", hidden)]
-    shares = _layer_elementwise(weights, "rule.last", hidden)
+    coefficients = _layer_elementwise(weights, "rule.last", hidden)
     mixed = torch.zeros_like(inputs[0])
-    for place, share in enumerate(shares):
-        mixed = mixed + (share + mix[:, place]) * inputs[place]
+    for candidate, coefficient in enumerate(coefficients):
+        mixed = mixed + (coefficient + mix[:, candidate]) * inputs[candidate]
     return mixed
 
 
@@ -277,14 +296,14 @@ def _layer_elementwise(weights: Weights, name: str, inputs: list[Tensor]) -> lis
     return outputs
 
 
-def _whole(tensor: Tensor) -> Tensor:
-    # For each form of what a view is a part of, there would be a program of its own.
+def _without_views(tensor: Tensor) -> Tensor:
+    # torch.compile specialises on the base tensor of a view: one program for each shape of base.
     return tensor.clone() if tensor._is_view() else tensor
 
 
 @cache
 def _compiled(function: Function) -> Function:
-    # Apart from each other: as one program they take many minutes to compile.
+    # Features and network are compiled separately: as one program they take many minutes.
     return torch.compile(  # pyright: ignore[reportReturnType]
         function, dynamic=True, fullgraph=True
     )
@@ -298,25 +317,25 @@ def _normalised(tensor: Tensor) -> Tensor:
     return tensor / (tensor.square().mean((-2, -1), keepdim=True) + TINY).sqrt()
 
 
-def layer_scale(kind: int, form: tuple[int, int]) -> float:
-    """The size of a layer, to which its steps are relative.
+def layer_scale(kind: int, shape: tuple[int, int]) -> float:
+    """The factor from relative step size to step size: 1, or the scale of a matrix.
 
-    For a matrix, 1 / sqrt(fan-in), as it starts by every usual initialisation: orthogonal updates
-    then change its outputs alike at any width (Yang et al. 2023; muLO, Therien et al. 2024). They
-    hold for fan-outs as large as fan-ins; where they are less, feature learning asks for steps
-    shorter by the root of their ratio in the limit of large widths; its fourth root did better on
-    networks as they are. For the rest, 1.
+    For a matrix, 1 / sqrt(fan-in), its scale after every usual initialisation: orthogonal updates
+    then change the outputs equally at any width (Yang et al. 2023; muLO, Therien et al. 2024).
+    That holds for fan-outs as large as fan-ins. For smaller fan-outs, feature learning requires
+    steps shorter by the square root of their ratio in the limit of infinite width; the fourth
+    root worked better on networks of usual size.
 
-    VeLO (Metz et al. 2022) takes the root mean square of the parameters as they are: steps in
-    one direction then make the next ones longer, and trainings of a thousand steps blow up where
-    those of a hundred do not. Where they started is no measure either: tables of positions start
-    near zero and have far to go.
+    VeLO (Metz et al. 2022) uses the root mean square of the current parameters. Steps in one
+    direction then lengthen the next ones, and trainings of a thousand steps diverge although those
+    of a hundred do not. The root mean square of the initial parameters fails too: position
+    embeddings start near zero and have far to go.
 
     Args:
         kind: MATRIX, VECTOR or EMBEDDING.
-        form: Rows and columns.
+        shape: Rows and columns.
     """
     if kind != MATRIX:
         return 1.0
-    rows, columns = form
+    rows, columns = shape
     return columns**-0.5 * min(1.0, rows / columns) ** SHRINK

@@ -1,4 +1,4 @@
-"""The learned schedule: from training progress, and the loss where it is known, to step sizes."""
+"""The learned schedule: from training progress, and the loss if known, to step sizes."""
 
 from __future__ import annotations
 
@@ -9,51 +9,56 @@ from torch import Tensor
 
 from metahpo.optim.rule import Weights
 
-# Progress is seen through this many steps of tanh, evenly spread (Celo uses nine).
+# Progress enters the network as this many evenly spaced tanh steps (as in Celo).
 PROGRESS = 9
 FEATURES = PROGRESS + 3
 HIDDEN = 8
-# The network multiplies the step size by at most e to this power, either way.
+# The network changes the logarithm of the step size by at most this much.
 REACH = 2.0
-# The horizon to which others are compared, and the least that makes steps longer.
+# Training length with the reference step size; below the second number, steps grow no further.
 USUAL_STEPS, LEAST_STEPS = 1000, 30
+# Decay rates of the running means of the loss.
 FAST, SLOW = 0.9, 0.99
-# Losses count as no larger: their squares would overflow.
+# Losses are clipped here, because their squares would overflow.
 LARGEST_LOSS = 1e15
 
 
 class LossStatistics(NamedTuple):
-    """Running means of the loss, each ``batch``; all zero where no loss was seen.
+    """Running means of the loss, each ``batch``; all zero before the first loss.
 
-    Shape and unit are the loss's own, except ``seen``, a count.
+    Attributes:
+        number: Number of losses.
+        fast: Running mean with decay ``FAST``, in units of the loss.
+        slow: Running mean with decay ``SLOW``.
+        square: Running mean of squares with decay ``SLOW``.
     """
 
-    seen: Tensor
+    number: Tensor
     fast: Tensor
     slow: Tensor
     square: Tensor
 
     def with_loss(self, loss: Tensor) -> LossStatistics:
-        """With one more loss."""
+        """Return the statistics with one more loss, ``batch``."""
         loss = loss.clamp(-LARGEST_LOSS, LARGEST_LOSS)
         return LossStatistics(
-            self.seen + 1,
+            self.number + 1,
             FAST * self.fast + (1 - FAST) * loss,
             SLOW * self.slow + (1 - SLOW) * loss,
             SLOW * self.square + (1 - SLOW) * loss.square(),
         )
 
     def features(self) -> Tensor:
-        """Whether the loss falls, in its own deviations, and how noisy it is: ``batch x 2``."""
-        known = self.seen > 0
-        seen = self.seen.clamp(min=1)
-        fast = self.fast / (1 - FAST**seen)
-        slow = self.slow / (1 - SLOW**seen)
-        square = self.square / (1 - SLOW**seen)
+        """Recent decrease of the loss in standard deviations, and its noise: ``batch x 2``."""
+        known = self.number > 0
+        count = self.number.clamp(min=1)
+        fast = self.fast / (1 - FAST**count)
+        slow = self.slow / (1 - SLOW**count)
+        square = self.square / (1 - SLOW**count)
         deviation = (square - slow.square()).clamp(min=0).sqrt()
-        falls = torch.tanh((slow - fast) / (deviation + 1e-8))
+        decrease = torch.tanh((slow - fast) / (deviation + 1e-8))
         noise = torch.tanh(deviation / (slow.abs() + 1e-8))
-        return torch.where(known[:, None], torch.stack([falls, noise], -1), 0.0)
+        return torch.where(known[:, None], torch.stack([decrease, noise], -1), 0.0)
 
 
 def no_losses(batch: int) -> LossStatistics:
@@ -62,16 +67,15 @@ def no_losses(batch: int) -> LossStatistics:
 
 
 def step_sizes(weights: Weights, step: Tensor, num_steps: Tensor, losses: Tensor) -> Tensor:
-    """The relative step sizes: horizon, warm-up, decay, and what the network makes of them.
+    """Relative step sizes: peak size, horizon, warm-up and decay, times the network's factor.
 
-    The longer a training, the shorter its steps: by a learned power of its number of steps. Past
-    ``num_steps`` they stay at the last value.
+    Steps shrink with a power of the number of steps. Past ``num_steps`` they keep the last value.
 
     Args:
         weights: With a leading batch dimension.
         step: ``batch``; counts from 0.
         num_steps: ``batch``.
-        losses: ``batch x 2``, as ``LossStatistics.features`` gives them.
+        losses: ``batch x 2``, from ``LossStatistics.features``.
 
     Returns:
         ``batch x kinds``.
@@ -84,7 +88,7 @@ def step_sizes(weights: Weights, step: Tensor, num_steps: Tensor, losses: Tensor
 
 
 def shape(weights: Weights, progress: Tensor) -> Tensor:
-    """The schedule without its network: linear warm-up, then a power of what remains.
+    """The schedule without its network: linear warm-up, times a power of the remaining share.
 
     Args:
         weights: With a leading batch dimension.
