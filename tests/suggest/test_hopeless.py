@@ -165,7 +165,7 @@ def plain(space: Space, samples: np.ndarray, probabilities: np.ndarray) -> dict[
     found: dict[str, Any] = {}
     for column, name in enumerate(space.names):
         levels, categorical = space.levels[column], space.is_categorical[column]
-        parts = levels if categorical or levels else SETTINGS.hopeless_intervals
+        parts = levels or SETTINGS.hopeless_intervals
         hopeless = []
         for part in range(parts):
             inside = [
