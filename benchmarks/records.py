@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
 import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -108,32 +107,3 @@ def _revision() -> str:
         command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False
     )
     return found.stdout.strip() or "unknown"
-
-
-# ---- time and memory -----------------------------------------------------------------------
-
-
-def cpu_seconds() -> float:
-    """Processor time of this process and of its children that have ended."""
-    return sum(os.times()[:4])
-
-
-_STATUS = Path("/proc/self/status")
-_RESET = Path("/proc/self/clear_refs")
-
-
-def forget_peak_memory() -> None:
-    """Begin anew with the peak; on Linux alone."""
-    if _RESET.exists():
-        _RESET.write_text("5")
-
-
-def peak_megabytes() -> float | None:
-    """The most memory this process held since ``forget_peak_memory``; None where not known.
-
-    Of the kernel's own books: ``getrusage`` would count what the parent held when it forked.
-    """
-    if not _STATUS.exists():
-        return None
-    found = re.search(r"VmHWM:\s+(\d+)", _STATUS.read_text())
-    return int(found[1]) / 1024 if found else None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -37,19 +36,15 @@ from benchmarks.problems import (
     load_problem,
     split,
 )
-from benchmarks.records import (
-    Job,
-    append_records,
-    circumstances,
+from benchmarks.processes import (
     cpu_seconds,
     forget_peak_memory,
-    job_of,
+    limit_threads,
     peak_megabytes,
-    read_records,
 )
+from benchmarks.records import Job, append_records, circumstances, job_of, read_records
 from metahpo.surrogate.networks.network_file import WeightsError
 
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 # What is compared where nothing else is said: all but the ablations.
 DEFAULT_METHODS = tuple(name for name in METHODS if name not in ABLATIONS)
 QUICK: dict[str, Any] = {
@@ -120,9 +115,9 @@ def execute(job: Job, data: Path) -> dict[str, Any]:
         "past_tasks": len(past),
         "milliseconds": [round(ms, 2) for ms in result.milliseconds],
         "setup_milliseconds": round(result.setup_milliseconds, 1),
-        # Evaluations included; what the machine did besides does not matter to it.
+        # Includes evaluations; other work on the machine does not affect it.
         "cpu_seconds": round(spent, 2),
-        # With all that the worker process had loaded before; `benchmarks.cost` has it alone.
+        # Includes what the worker process had loaded before; see `benchmarks.timing methods`.
         "peak_megabytes": None if peak is None else round(peak),
         **circumstances(),
     }
@@ -152,8 +147,7 @@ def _results(futures: dict[Future[dict[str, Any]], Job]) -> Iterator[dict[str, A
 
 def execute_all(jobs: list[Job], arguments: argparse.Namespace) -> int:
     """Run the jobs and append their records to the file; how many failed."""
-    # One thread a process. Spawned, workers read this before they load numerical libraries.
-    os.environ.update(dict.fromkeys(THREADS, "1"))
+    limit_threads()
     context = multiprocessing.get_context("spawn")
     written = 0
     with ProcessPoolExecutor(arguments.jobs, context, start_worker) as pool:

@@ -40,7 +40,7 @@ def walk(options: argparse.Namespace) -> None:
     import_all("optuna_meta", "metahpo")
     study, space = example_study(options.surrogate)
     calls, first_calls = record_calls(lambda: study.ask(space))
-    entries, reading = Counter(map(_file_of, _changes(calls))), _changes(first_calls)
+    entries, reading = Counter(map(_file_of, changes(calls))), changes(first_calls)
     files = list(dict.fromkeys(map(_file_of, calls)))
     print("| | file | functions | entries |\n| --- | --- | --- | --- |")
     functions = Counter(map(_file_of, first_calls))
@@ -118,7 +118,7 @@ def record_calls(action: Callable[[], object]) -> tuple[list[CodeType], list[Cod
     return calls, list(dict.fromkeys(calls))
 
 
-def _changes(calls: Sequence[CodeType]) -> list[CodeType]:
+def changes(calls: Sequence[CodeType]) -> list[CodeType]:
     """The calls that go from one file to another, and the first one."""
     previous = [None, *(code.co_filename for code in calls)]
     return [code for code, file in zip(calls, previous, strict=False) if code.co_filename != file]

@@ -15,7 +15,7 @@ pytest.importorskip("onnxruntime", reason="the benchmarks need metahpo[bench]")
 
 import optuna
 
-from benchmarks import cache, cost, records, report, run, scaling
+from benchmarks import cache, records, report, run
 from benchmarks.foreign import ForeignSpace
 from benchmarks.histories import GOOD, LARGE, history, past_tasks
 from benchmarks.peers import Method
@@ -467,29 +467,3 @@ class TestProcesses:
         made = list(records.read_records(out))
         assert len(made) == 10
         assert all(record["peak_megabytes"] > 50 for record in made)
-
-    def test_cost(self, tmp_path, monkeypatch, capsys):
-        monkeypatch.setattr(cost, "POINTS", (3, 6))
-        out = tmp_path / "cost.jsonl"
-        monkeypatch.setattr(cost, "in_process", _measured_here)
-        assert (
-            cost.main(["--methods", "random", "tpe", "--history", "none", "--out", str(out)]) == 0
-        )
-        table = capsys.readouterr().out.splitlines()
-        assert [row.split(" | ")[0] for row in table[2:]] == ["| random", "| tpe"]
-        assert [r["method"] for r in records.read_records(out)] == ["random", "tpe"]
-
-    def test_scaling(self, tmp_path):
-        out = tmp_path / "scaling.jsonl"
-        assert (
-            scaling.main(["--past", "3", "--trials", "4", "--repeats", "1", "--out", str(out)])
-            == 0
-        )
-        (record,) = records.read_records(out)
-        assert record["past"] == 3
-        assert min(record["first_seconds"], record["milliseconds"], record["peak_megabytes"]) > 0
-
-
-def _measured_here(module, more, limit):
-    arguments = cost.parse(more)
-    return json.loads(json.dumps(cost.measure(arguments.one, arguments)))

