@@ -236,6 +236,8 @@ def best_rate(records: Sequence[dict[str, Any]], task: str, steps: int, method: 
 
 def final_loss(record: dict[str, Any]) -> float:
     """The mean training loss at the end; infinite where it diverged."""
+    if "final_loss" in record:
+        return record["final_loss"]
     losses = np.array(record["losses"], float)
     end = losses[-max(1, round(ENDING * len(losses))) :].mean()
     return math.inf if record["diverged"] or not math.isfinite(end) else float(end)

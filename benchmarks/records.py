@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -54,12 +54,35 @@ def job_of(record: dict[str, Any]) -> Job:
 
 
 def read_records(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a file; a line cut short by a kill is passed over."""
+    """The records of a file, compact or not; a line cut short by a kill is passed over."""
+    shared: dict[str, Any] = {}
     for line in path.read_text().splitlines() if path.exists() else []:
         try:
-            yield json.loads(line)
+            record = json.loads(line)
         except json.JSONDecodeError:
             continue
+        if "circumstances" in record:
+            shared = record["circumstances"]
+        else:
+            yield _expanded(shared | record)
+
+
+def _expanded(record: dict[str, Any]) -> dict[str, Any]:
+    """A record of a study with a regret and a time for each trial, where it was compact."""
+    if isinstance(record.get("regrets", [0.0])[0], list):
+        record["regrets"] = expand_regrets(record["regrets"], record["trials"])
+        record["milliseconds"] = [record["milliseconds"]] * record["trials"]
+    return record
+
+
+def expand_regrets(improvements: Sequence[tuple[int, float]], trials: int) -> list[float]:
+    """The regret after each trial, from the trials at which it improved (the first is 1)."""
+    ends = [trial for trial, _ in improvements[1:]] + [trials + 1]
+    return [
+        regret
+        for (trial, regret), end in zip(improvements, ends, strict=True)
+        for _ in range(trial, end)
+    ]
 
 
 def append_records(path: Path, records: Iterable[dict[str, Any]]) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks import structure
 
-MODULE = '''
+MODULE = """
 LIMIT = 3
 FIRST, SECOND = 1, 2
 _HIDDEN: float = 0.5
@@ -20,7 +20,7 @@ def outer():
         return NOT_OF_THE_MODULE
 
     return inner
-'''
+"""
 
 
 @pytest.fixture
