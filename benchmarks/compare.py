@@ -22,7 +22,7 @@ from metahpo.tasks.space import Array
 
 RESAMPLES = 10_000
 POOLED = "all families"
-OURS = "meta"
+OURS, NO_HISTORY = "meta", "meta-none"
 # Regrets are kept with six digits.
 TIE = 1e-6
 

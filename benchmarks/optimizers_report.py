@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 from scipy.stats import trim_mean
 
-from benchmarks.optimizer_plots import loss_curves
+from benchmarks.optimizer_plots import BASE, OURS, loss_curves
 from benchmarks.optimizers import ENDING, RATES, UNTUNED, best_rate, final_loss
 from benchmarks.records import read_records
 
-OURS, BASE = "learned", "adamw best of 8"
 METHODS = (*UNTUNED, BASE, "sgd best of 8")
 
 Record = dict[str, Any]
@@ -184,7 +183,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(report(records, steps))
     for path, held_out in ((options.plot, False), (options.plot_held_out, True)):
         if path:
-            loss_curves(arranged(records, steps), METHODS, path, held_out=held_out)
+            loss_curves(arranged(records, steps), path, held_out=held_out)
     return 0
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.compare import (
+    NO_HISTORY,
     OURS,
     POOLED,
     Group,
@@ -36,7 +37,6 @@ from metahpo.tasks.space import Array
 POINTS = (1, 3, 5, 10, 20, 30, 50)
 WORSE_AT = (10, 20, 30, 50)
 BARS_AT = (3, 10, 50)
-NO_HISTORY = "meta-none"
 # Differences that four digits show.
 VISIBLE = 5e-5
 
@@ -239,8 +239,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--families", nargs="+", help="only these families")
     parser.add_argument("--split", choices=SPLITS, help="only this split")
     parser.add_argument("--markdown", type=Path, help="write the tables here, too")
-    parser.add_argument("--plot", type=Path, help="write the regret curves here")
-    parser.add_argument("--ablations", type=Path, help="write the ablation bars here")
+    parser.add_argument("--plot", type=Path, help="draw the mean regret here")
+    parser.add_argument("--ablations", type=Path, help="draw the ablations here")
     return parser.parse_args(arguments)
 
 
@@ -253,6 +253,11 @@ def _chosen(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         and (not arguments.methods or label(record) in arguments.methods)
         and (not arguments.families or record["family"] in arguments.families)
     ]
+
+
+def _whole(groups: Mapping[str, Group]) -> Group:
+    """All families together; of one family, or without a method that all have, the first."""
+    return groups.get(POOLED, next(iter(groups.values())))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -282,12 +287,11 @@ def main(argv: list[str] | None = None) -> int:
         arguments.markdown.parent.mkdir(parents=True, exist_ok=True)
         arguments.markdown.write_text(text)
     if arguments.plot:
-        panels = {name: compared for name, compared in groups.items() if name != POOLED}
-        plots.regret_curves(panels, arguments.plot)
+        plots.regret_curves(_whole(groups), arguments.plot)
     if arguments.ablations and parts:
-        trials = min(compared.regrets.shape[2] for compared in parts.values())
-        points = [point for point in BARS_AT if point <= trials] or [trials]
-        plots.ablation_bars(parts, points, arguments.ablations)
+        compared = _whole(parts)
+        points = _within(BARS_AT, compared) or [compared.regrets.shape[2]]
+        plots.ablation_bars(compared, points, arguments.ablations)
     return 0
 
 
