@@ -18,6 +18,7 @@ from benchmarks.compare import (
     NO_HISTORY,
     OURS,
     POOLED,
+    TIE,
     Group,
     Record,
     against,
@@ -35,6 +36,7 @@ from benchmarks.records import read_records
 from metahpo.tasks.space import Array
 
 POINTS = (1, 3, 5, 10, 20, 30, 50)
+BRIEF = (1, 3, 5, 10, 20, 50)
 WORSE_AT = (10, 20, 30, 50)
 BARS_AT = (3, 10, 50)
 # Differences that four digits show.
@@ -106,6 +108,26 @@ def _section(name: str, compared: Group) -> str:
 
 def _within(points: Sequence[int], compared: Group) -> list[int]:
     return [point for point in points if point <= compared.regrets.shape[2]]
+
+
+def brief(compared: Group) -> str:
+    """One table: regret after so many trials, rank at the end, processor time of a run."""
+    points = _within(BRIEF, compared)
+    last = points[-1]
+    regrets = compared.by_task.mean(axis=1)[:, np.array(points) - 1]
+    ranks = compared.ranks.mean(axis=1)[:, last - 1]
+    best, first = regrets.min(axis=0), ranks.min()
+    rows = [
+        [
+            method,
+            *(_bold(f"{r:.3f}", r <= b + TIE) for r, b in zip(regrets[i], best, strict=True)),
+            _bold(f"{ranks[i]:.1f}", ranks[i] <= first),
+            f"{compared.cpu_seconds[i]:.1f}",
+        ]
+        for i, method in enumerate(compared.methods)
+    ]
+    head = ["method", *map(str, points), f"rank at {last}", "CPU s a run"]
+    return "\n".join(_table(head, rows))
 
 
 # ---- tables --------------------------------------------------------------------------------
@@ -194,11 +216,11 @@ def _behind(groups: Mapping[str, Group]) -> str:
 
 
 def _origin(records: Sequence[Record]) -> str:
-    """Which revisions, machines and package versions the runs are of."""
+    """The revisions, machines and package versions of the runs."""
     revisions: dict[str, dict[str, None]] = {}
     for record in records:
         revisions.setdefault(record.get("revision", "unknown"), {})[label(record)] = None
-    told = [f"{revision} ({', '.join(methods)})" for revision, methods in revisions.items()]
+    by_revision = [f"{revision} ({', '.join(m)})" for revision, m in revisions.items()]
     cores = sorted({r["cores"] for r in records if r.get("cores")})
     versions: dict[str, set[str]] = {}
     for record in records:
@@ -208,9 +230,9 @@ def _origin(records: Sequence[Record]) -> str:
     shown = ", ".join(f"{package} {'/'.join(sorted(v))}" for package, v in versions.items())
     return "\n".join(
         [
-            "## Of which runs",
+            "## The runs",
             "",
-            f"{len(records)} runs; by revision: {'; '.join(told)}; "
+            f"{len(records)} runs; by revision: {'; '.join(by_revision)}; "
             f"machines with {', '.join(map(str, cores)) or 'unknown'} cores; {shown}.",
             "",
         ]
@@ -238,6 +260,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--methods", nargs="+", help="only these labels")
     parser.add_argument("--families", nargs="+", help="only these families")
     parser.add_argument("--split", choices=SPLITS, help="only this split")
+    parser.add_argument("--brief", action="store_true", help="print one table in place of all")
     parser.add_argument("--markdown", type=Path, help="write the tables here, too")
     parser.add_argument("--plot", type=Path, help="draw the mean regret here")
     parser.add_argument("--ablations", type=Path, help="draw the ablations here")
@@ -275,10 +298,10 @@ def main(argv: list[str] | None = None) -> int:
     if not groups:
         print("no (task, seed) pair was completed by all methods yet", file=sys.stderr)
         return 1
-    text = markdown(groups, peers)
+    text = brief(_whole(groups)) if arguments.brief else markdown(groups, peers)
     parts = group([r for r in records if label(r) == OURS or r["method"] in ABLATIONS])
     parts = {name: compared for name, compared in parts.items() if len(compared.methods) > 1}
-    if parts:
+    if parts and not arguments.brief:
         text += "\n# Ablations\n\n" + "\n".join(
             _section(name, compared) for name, compared in parts.items()
         )
