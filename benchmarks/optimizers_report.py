@@ -28,7 +28,7 @@ Runs = dict[str, dict[int, dict[str, Record]]]
 
 
 def steps_to(record: Record, loss: float) -> float:
-    """Steps after which a curve, smoothed as ``final_loss`` is, is at a loss; or infinite."""
+    """Steps until a curve, smoothed as in ``final_loss``, reaches a loss; infinite if never."""
     losses = np.nan_to_num(np.array(record["losses"], float), nan=np.inf, posinf=np.inf)
     window = max(1, round(ENDING * len(losses)))
     padded = np.concatenate([np.full(window - 1, np.inf), losses])
@@ -38,7 +38,7 @@ def steps_to(record: Record, loss: float) -> float:
 
 
 def arranged(records: Sequence[Record], steps: int) -> Runs:
-    """Runs over so many steps; of a tuned method, the rate whose mean final loss is least."""
+    """Runs over so many steps; for a tuned method, those at the rate with the least mean loss."""
     runs: Runs = defaultdict(lambda: defaultdict(dict))
     best = {
         (task, tuned): f"{tuned}@{best_rate(records, task, steps, tuned)}"
@@ -118,7 +118,7 @@ def _speeds(runs: Runs, longer: Runs) -> str:
 
 
 def _speed_ups(runs: Runs, longer: Runs, task: str, method: str) -> list[tuple[float, bool]]:
-    """A method's on a task, one a seed."""
+    """Speed-ups of a method on a task, one a seed."""
     found = []
     for seed, run in runs[task].items():
         base = [runs_of[task][seed][BASE] for runs_of in (runs, longer)
@@ -165,13 +165,13 @@ def _wins(runs: Runs) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Prints the tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.optimizers_report",
         description=(__doc__ or "").splitlines()[0],
     )
     parser.add_argument("results", nargs="+", type=Path)
-    parser.add_argument("--steps", type=int, help="default: the least there are")
+    parser.add_argument("--steps", type=int, help="by default those of the shortest training")
     parser.add_argument("--plot", type=Path, help="where to draw the training losses")
     parser.add_argument("--plot-held-out", type=Path, help="where to draw the held-out losses")
     options = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""Results on disk: one JSON line a run, with all that is needed to make sense of it later."""
+"""Results on disk: one JSON line a run, with the circumstances of the run."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def job_of(record: dict[str, Any]) -> Job:
 
 
 def read_records(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a file, compact or not; a line cut short by a kill is passed over."""
+    """The records of a file, compact or not; a line cut short by a kill is skipped."""
     shared: dict[str, Any] = {}
     for line in path.read_text().splitlines() if path.exists() else []:
         try:
@@ -68,7 +68,7 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _expanded(record: dict[str, Any]) -> dict[str, Any]:
-    """A record of a study with a regret and a time for each trial, where it was compact."""
+    """A record of a study with a regret and a time for each trial, even if it was compact."""
     if isinstance(record.get("regrets", [0.0])[0], list):
         record["regrets"] = expand_regrets(record["regrets"], record["trials"])
         record["milliseconds"] = [record["milliseconds"]] * record["trials"]
@@ -119,7 +119,7 @@ def _versions() -> dict[str, str]:
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = "not installed"
-    # It lives in an environment of its own.
+    # HEBO has an environment of its own.
     return versions | {"HEBO": hebo.installed_version() or "not installed"}
 
 

@@ -39,7 +39,7 @@ POINTS = (1, 3, 5, 10, 20, 30, 50)
 BRIEF = (1, 3, 5, 10, 20, 50)
 WORSE_AT = (10, 20, 30, 50)
 BARS_AT = (3, 10, 50)
-# Differences that four digits show.
+# Differences that are visible with four digits.
 VISIBLE = 5e-5
 
 
@@ -155,7 +155,7 @@ def _mean_rows(
 
 
 def _side_figures(compared: Group) -> list[str]:
-    """What a method costs, how soon it is as good as TPE, how often it is worse than a GP."""
+    """Cost of a method, trials to reach TPE, share of runs worse than GPSampler's."""
     head, columns = ["method"], [list(compared.methods)]
     trials = compared.regrets.shape[2]
     notes = []
@@ -279,7 +279,7 @@ def _chosen(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _whole(groups: Mapping[str, Group]) -> Group:
-    """All families together; of one family, or without a method that all have, the first."""
+    """The pooled group, or the first one if there is none."""
     return groups.get(POOLED, next(iter(groups.values())))
 
 

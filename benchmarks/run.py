@@ -45,7 +45,7 @@ from benchmarks.processes import (
 from benchmarks.records import Job, append_records, circumstances, job_of, read_records
 from metahpo.surrogate.networks.network_file import WeightsError
 
-# What is compared where nothing else is said: all but the ablations.
+# Compared by default: all but the ablations.
 DEFAULT_METHODS = tuple(name for name in METHODS if name not in ABLATIONS)
 QUICK: dict[str, Any] = {
     "families": ["lcbench", "rpart"],
@@ -127,7 +127,7 @@ def execute(job: Job, data: Path) -> dict[str, Any]:
 
 
 def start_worker() -> None:
-    """Quiet, and on one thread."""
+    """Silence warnings and use one thread."""
     import torch
 
     torch.set_num_threads(1)
@@ -146,7 +146,7 @@ def _results(futures: dict[Future[dict[str, Any]], Job]) -> Iterator[dict[str, A
 
 
 def execute_all(jobs: list[Job], arguments: argparse.Namespace) -> int:
-    """Run the jobs and append their records to the file; how many failed."""
+    """Run the jobs and append their records to the file; return how many failed."""
     limit_threads()
     context = multiprocessing.get_context("spawn")
     written = 0
@@ -182,7 +182,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         nargs="+",
         type=_method,
         metavar="METHOD",
-        help=f"{', '.join(METHODS)}; meta@FILE and meta-none@FILE ask other weights; "
+        help=f"{', '.join(METHODS)}; meta@FILE and meta-none@FILE use the weights of a file; "
         "by default all installed ones",
     )
     parser.add_argument("--ablations", action="store_true", help="MetaSampler without its parts")
@@ -197,7 +197,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="JSON lines, appended to")
     parsed = parser.parse_args(arguments)
     if parsed.quick:
-        # What was said explicitly stays.
+        # Explicit options override those of --quick.
         parser.set_defaults(**QUICK)
         parsed = parser.parse_args(arguments)
     parsed.methods = parsed.methods or [name for name in DEFAULT_METHODS if _installed(name)]
@@ -231,7 +231,7 @@ def _positive(text: str) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run what is not in the file yet."""
+    """Run the jobs that are not in the file yet."""
     arguments = parse(argv)
     try:
         for method in arguments.methods:
@@ -244,7 +244,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         failed = execute_all([job for job in jobs if job not in done], arguments)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
+        print("interrupted; the same command resumes", file=sys.stderr)
         return 130
     return 1 if failed else 0
 

@@ -267,7 +267,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print what was asked for."""
+    """Run the chosen command."""
     options = parse(arguments)
     options.command(options)
     return 0

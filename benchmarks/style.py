@@ -61,7 +61,7 @@ def draw_lines(axis: Any, lines: Sequence[Line]) -> None:
     """Draw lines, the first of ours thickest, with a label at the end of each.
 
     Raises:
-        ValueError: If there are more lines than can be told apart.
+        ValueError: If there are more lines than can be distinguished.
     """
     if len(lines) > MOST_LINES:
         raise ValueError(f"at most {MOST_LINES} lines in a figure, got {len(lines)}")
