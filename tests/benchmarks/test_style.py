@@ -31,7 +31,7 @@ def test_a_figure_is_800_pixels_wide(tmp_path):
     assert int.from_bytes(header[16:20], "big") == 800
 
 
-def test_more_lines_than_can_be_told_apart_are_refused():
+def test_more_than_six_lines_are_refused():
     figure, (axis,) = style.new_figure()
     with pytest.raises(ValueError, match="at most 6 lines"):
         style.draw_lines(axis, lines(style.MOST_LINES + 1))

@@ -6,20 +6,14 @@ import pytest
 
 pytest.importorskip("onnxruntime", reason="the benchmarks need metahpo[bench]")
 
-from benchmarks import cache, records
-from benchmarks.problems import DATA
+from support.benchmark_data import needs_data
+
+from benchmarks import records
 from benchmarks.processes import FailedProcessError, in_fresh_process
 from benchmarks.timing import methods
 from benchmarks.timing.__main__ import COMMANDS, main
 
-needs_data = pytest.mark.skipif(
-    not DATA.is_dir(), reason=f"the benchmark data is not at {DATA} (see benchmarks/README.md)"
-)
-
-
-@pytest.fixture(autouse=True)
-def fresh_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(cache, "CACHE", tmp_path / "cache")
+pytestmark = pytest.mark.usefixtures("fresh_cache")
 
 
 @pytest.fixture
