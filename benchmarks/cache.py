@@ -1,4 +1,4 @@
-"""What is costly to compute and always the same, kept under ``.cache/``."""
+"""Results that are costly to compute and always the same, kept under ``.cache/``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def cached_json(name: str, compute: Callable[[], Any]) -> Any:
-    """What ``compute`` returned when ``name`` was first asked for, as JSON."""
+    """Return what ``compute`` returned when ``name`` was first requested, as JSON."""
     path = CACHE / name
     if not path.exists():
         _replace(path, json.dumps(compute()).encode())
@@ -31,7 +31,7 @@ def cached_pickle(name: str, compute: Callable[[], T]) -> T:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Written under another name and moved into place: processes may race."""
+    """Write under another name and move into place: processes may race."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_bytes(content)

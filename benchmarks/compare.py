@@ -22,7 +22,7 @@ from metahpo.tasks.space import Array
 
 RESAMPLES = 10_000
 POOLED = "all families"
-OURS = "meta"
+OURS, NO_HISTORY = "meta", "meta-none"
 # Regrets are kept with six digits.
 TIE = 1e-6
 
@@ -38,8 +38,8 @@ class Group:
         methods: Labels, in the order of ``METHODS``.
         tasks: The task of each pair.
         regrets: methods x pairs x trials, the best so far.
-        milliseconds: What asking and telling took, mean over trials, by method.
-        seconds: What a run took, its evaluations left out: mean over pairs, by method.
+        milliseconds: Time of ask and tell, mean over trials, by method.
+        seconds: Time of a run without its evaluations, mean over pairs, by method.
         cpu_seconds: Processor time of a run, evaluations included; NaN where not known.
         megabytes: Largest peak memory of a worker, by method; NaN where not known.
     """
@@ -85,14 +85,14 @@ class Group:
 
 
 def label(record: Record) -> str:
-    """The method, with its history where that is not the usual one."""
+    """Return the method, with its history if that is not the usual one."""
     usual = "none" if is_historyless(record["method"]) else "good"
     shown = record["history"]
     return record["method"] if shown == usual else f"{record['method']} ({shown})"
 
 
 def order(shown: str) -> tuple[int, str]:
-    """Sorts labels as ``METHODS`` are; unknown ones come last."""
+    """Sort key of labels: the order of ``METHODS``, unknown ones last."""
     method, known = shown.split(" ")[0], list(METHODS)
     return (known.index(method) if method in known else len(known)), shown
 
@@ -103,7 +103,7 @@ def is_ours(shown: str) -> bool:
 
 
 def group(records: Iterable[Record]) -> dict[str, Group]:
-    """Groups by family, and the pooled one where there are several."""
+    """Return the groups by family, and the pooled one if there are several."""
     runs: dict[str, dict[str, dict[Pair, Record]]] = defaultdict(lambda: defaultdict(dict))
     for record in with_common_bounds(list(records)):
         pair = f"{record['family']}/{record['task']}", record["seed"]
@@ -267,11 +267,11 @@ def against(
 
 
 def trials_to_reach(compared: Group, reference: str = "tpe") -> list[tuple[float, float]]:
-    """Trials needed to be as good as another method is in the end.
+    """Trials needed to reach the final regret of another method.
 
     Returns:
-        For each method the median over pairs (infinite where half of them never are), and the
-        share of pairs that get there.
+        For each method the median over pairs (infinite if half of them never get there), and the
+        share of pairs that do.
     """
     goal = compared.regrets[compared.methods.index(reference)][:, -1]
     reached = compared.regrets <= goal[None, :, None] + TIE

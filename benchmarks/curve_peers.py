@@ -1,4 +1,4 @@
-"""What the neural process over learning curves is compared with.
+"""Methods that the neural process over learning curves is compared with.
 
 Each answers with a location and a spread; what they do not know of their own spread is fitted to
 tasks of the history split. All accuracies are in percent, predictions are kept within 0 and 100.
@@ -33,7 +33,7 @@ GP_STEPS, GP_EVERY, GP_ITERATIONS = 13, 2, 120
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """How do these curves end?
+    """Curves whose ends are to be predicted.
 
     Attributes:
         problem: Where they come from.
@@ -53,17 +53,17 @@ class Question:
 
     @property
     def finals(self) -> Array:
-        """What is asked: n."""
+        """The values at the ends, ``n``."""
         return self.curves[:, -1]
 
     @property
     def seen(self) -> Array:
-        """What is known: ``n x count``."""
+        """The observed values, ``n x count``."""
         return self.curves[:, : self.count]
 
     @property
     def key(self) -> tuple[int, int]:
-        """What spreads depend on."""
+        """The progress that spreads depend on."""
         return self.count, len(self.context)
 
 
@@ -83,7 +83,7 @@ class Reply:
 
 
 class Peer(Protocol):
-    """Somebody who predicts final values."""
+    """A method that predicts final values."""
 
     def reply(self, question: Question) -> Reply:
         """Predictions for all curves of a question."""
@@ -91,7 +91,7 @@ class Peer(Protocol):
 
 
 def bounded(values: Array) -> Array:
-    """Within what an accuracy may be."""
+    """Clip to the range of accuracies."""
     return np.clip(values, 0.0, CEILING)
 
 
@@ -116,8 +116,8 @@ class LastValue:
 
     def reply(self, question: Question) -> Reply:
         """Gaussians around the last reports."""
-        told = norm(question.seen[:, -1], self.deviation[question.key])
-        return Reply(told.mean(), told.logpdf(question.finals), told.cdf(question.finals))
+        ends = norm(question.seen[:, -1], self.deviation[question.key])
+        return Reply(ends.mean(), ends.logpdf(question.finals), ends.cdf(question.finals))
 
 
 # ---- power law -----------------------------------------------------------------------------
@@ -175,8 +175,8 @@ class PowerLaw:
         """Laplace distributions around the fits."""
         means, ahead = self._extrapolated(question)
         least, share = self.spread[question.key]
-        told = laplace(means, least + share * ahead)
-        return Reply(means, told.logpdf(question.finals), told.cdf(question.finals))
+        ends = laplace(means, least + share * ahead)
+        return Reply(means, ends.logpdf(question.finals), ends.cdf(question.finals))
 
 
 # ---- Gaussian process ----------------------------------------------------------------------
@@ -216,8 +216,8 @@ class CurveGP:
     def reply(self, question: Question) -> Reply:
         """Gaussians."""
         mean, deviation = self._posterior(question)
-        told = norm(bounded(mean), deviation * self.stretch[question.key])
-        return Reply(told.mean(), told.logpdf(question.finals), told.cdf(question.finals))
+        ends = norm(bounded(mean), deviation * self.stretch[question.key])
+        return Reply(ends.mean(), ends.logpdf(question.finals), ends.cdf(question.finals))
 
     @staticmethod
     def _inputs(question: Question, which: Sequence[Configuration]) -> Array:
@@ -239,7 +239,7 @@ class CurveGP:
         return (2 * self.raw[4]).exp() + 1e-8
 
     def _kernel(self, A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
-        """Of rows (curve, progress, configuration)."""
+        """Covariance of rows (curve, progress, configuration)."""
         lengths = self.raw[7:].exp()
         near = torch.exp(-0.5 * torch.cdist(A[:, 2:] / lengths, B[:, 2:] / lengths).square())
         same = (A[:, :1] == B[:, 0]).double()

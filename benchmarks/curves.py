@@ -50,7 +50,7 @@ class Neural:
         self.network = network
 
     def reply(self, question: Question) -> Reply:
-        """One prediction after the other, as a study would ask."""
+        """Predict one curve after the other, as a study does."""
         others = [
             Trial(configuration, float(values[-1]), curve=_reported(values))
             for configuration, values in zip(question.context, question.whole, strict=True)
@@ -59,7 +59,7 @@ class Neural:
         for configuration, values, final in zip(
             question.configurations, question.seen, question.finals, strict=True
         ):
-            told = predict_curve(
+            ending = predict_curve(
                 self.network,
                 question.problem.space,
                 configuration,
@@ -68,7 +68,11 @@ class Neural:
                 context=others,
             )
             value = torch.tensor([final])
-            found = (told.quantile(0.5), told.log_density(value), told.cdf(value))
+            found = (
+                ending.quantile(0.5),
+                ending.log_density(value),
+                ending.cdf(value),
+            )
             rows.append([float(part) for part in found])
         return Reply(*np.array(rows).T)
 
@@ -78,7 +82,7 @@ def _reported(values: np.ndarray) -> tuple[tuple[float, float], ...]:
 
 
 def questions(problem: YahpoProblem, count: int) -> Iterator[Question]:
-    """What is asked about a task: the same configurations each time."""
+    """The questions about a task: the same configurations each time."""
     rng = np.random.default_rng(zlib.crc32(f"curves {problem.name}".encode()))
     points = rng.random((count + max(CONTEXTS), len(problem.space)))
     configurations = problem.space.decode(problem.space.snap(points))
@@ -130,8 +134,8 @@ def table(rows: Sequence[dict[str, object]]) -> str:
                     )
                     for share in SHARES
                 ]
-                told = " | ".join(f"{cell:.2f}" for cell in cells)
-                lines.append(f"| {measure}, {context} curves: {method} | {told} |")
+                figures = " | ".join(f"{cell:.2f}" for cell in cells)
+                lines.append(f"| {measure}, {context} curves: {method} | {figures} |")
     return "\n".join(lines)
 
 
@@ -157,7 +161,7 @@ def main(argv: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     history = [YahpoProblem(family, task) for task in parts.history]
-    asked = [YahpoProblem(family, task) for task in getattr(parts, arguments.part)]
+    problems = [YahpoProblem(family, task) for task in getattr(parts, arguments.part)]
     fitted = [question for problem in history for question in questions(problem, FITTED)]
     methods: dict[str, Peer] = {
         "ConvCNP": Neural(network),
@@ -167,7 +171,7 @@ def main(argv: list[str] | None = None) -> int:
     }
     rows = [
         row
-        for problem in tqdm(asked[: arguments.tasks], disable=None)
+        for problem in tqdm(problems[: arguments.tasks], disable=None)
         for question in questions(problem, arguments.count)
         for row in rows_of(methods, question)
     ]

@@ -1,11 +1,11 @@
-"""The space that somebody else tuned the same learner in.
+"""Another search space for the same learner, as another team may have chosen it.
 
-Of the family's own space it keeps what is conditional and its parents, and changes the rest:
+Conditional hyperparameters and their parents stay as in the family's own space; the rest changes:
 
 - the last two unconditional hyperparameters are missing (one where there are three, none where
   there are fewer): they stood at the middle of their range;
 - numbers have other bounds: the lower four fifths of their own range, on its own scale;
-- the first hyperparameter that the field knows by another name has that name.
+- the first hyperparameter for which there is a common synonym has that name.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from metahpo.tasks.space import INACTIVE_POSITION, Array, Configuration, Space
 
 MISSING = 2
 KEPT_SHARE = 0.8
-# Names as people write them, for the tidy spelling in which synonyms are listed.
+# Common spellings of names that are listed in normalised form among the synonyms.
 SPELLINGS = {
     "lr": "lr",
     "wd": "wd",
@@ -122,7 +122,7 @@ def narrowed(distribution: BaseDistribution) -> BaseDistribution:
 
 
 def other_name(name: str) -> str | None:
-    """Another name of a hyperparameter; None where the field has none."""
+    """A synonym of a hyperparameter's name; None if there is none."""
     tidy = re.sub(r"[^a-z0-9]", "", name.lower())
     others = next((group - {tidy} for group in SYNONYMS if tidy in group), frozenset())
     return next((spelt for other, spelt in SPELLINGS.items() if other in others), None)

@@ -1,11 +1,11 @@
-"""What past studies a method may learn from: good, misleading, small or none.
+"""Histories that a method may learn from: good, misleading, small or none.
 
     good          20 tasks of the family, 40 random and 60 TPE trials each
     small         3 tasks of the family, 12 random and 18 TPE trials each
     large         all tasks of the family's history, 120 random and 180 TPE trials each
     other-space   good, but tuned in a space with other bounds, without two of the
                   hyperparameters, and with a third under another name
-    negated       good, every value negated: the past's best is the present's worst
+    negated       good, with every value negated: the best past trials are the worst
     other-family  20 tasks of another family under the present one's names and bounds
     none          nothing
 
@@ -44,7 +44,7 @@ OTHER_FAMILY = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """How many past tasks, and how each was tuned."""
+    """The number of past tasks, and how each was tuned."""
 
     tasks: int
     random: int
@@ -57,7 +57,7 @@ LARGE = Recipe(tasks=10**9, random=120, tpe=180)
 
 
 def history(kind: str, family: str, task: str | None = None, data: Path = DATA) -> list[Task]:
-    """The past that a method may learn from.
+    """Return the past tasks that a method may learn from.
 
     Args:
         kind: One of ``KINDS``.
@@ -71,7 +71,7 @@ def history(kind: str, family: str, task: str | None = None, data: Path = DATA) 
 def past_tasks(family: str, recipe: Recipe, task: str | None, data: Path = DATA) -> list[str]:
     """Names of data sets in the history split, drawn with a fixed seed.
 
-    Leaving one out moves the next in its place, so that histories differ as little as can be.
+    Leaving one out puts the next in its place, so that histories differ as little as possible.
     """
     known = split(family, data).history
     drawn = np.random.default_rng(0).permutation(len(known))
@@ -104,7 +104,7 @@ def _tune(problem: Problem, recipe: Recipe) -> Task:
 
 
 def _seed_of(name: str) -> int:
-    """A seed of the task's own, so that no two try the same random configurations."""
+    """A seed derived from the name, so that no two tasks try the same random configurations."""
     task = name.split("/")[1]
     return int(task) if task.isdigit() else zlib.crc32(name.encode())
 

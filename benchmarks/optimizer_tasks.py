@@ -25,7 +25,7 @@ SOURCES = ("argparse.py", "ast.py", "typing.py", "inspect.py", "tarfile.py", "da
 
 @dataclass(frozen=True)
 class OptimizerTask:
-    """What an optimizer is tried on.
+    """A training problem for optimizers.
 
     Attributes:
         network: Makes one, with the present seed of PyTorch's.

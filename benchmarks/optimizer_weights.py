@@ -1,4 +1,4 @@
-"""What weights of the learned optimizer are worth over the starting point of their training.
+"""Compare weights of the learned optimizer with the starting point of their training.
 
     python -m benchmarks.optimizer_weights compare --data ../shared/benchdata  # the shipped ones
     python -m benchmarks.optimizer_weights sizes --data ../shared/benchdata
@@ -47,7 +47,7 @@ def new_problems(data: Path, count: int) -> list[Problem]:
 
 
 def compare(options: argparse.Namespace) -> None:
-    """Prints a line for each set of problems, horizon and file."""
+    """Print a line for each set of problems, horizon and file."""
     sets = {
         "new": new_problems(options.data, options.problems),
         "validation": validation_problems(),
@@ -69,7 +69,7 @@ def compare(options: argparse.Namespace) -> None:
 
 
 def sizes(options: argparse.Namespace) -> None:
-    """Prints a line for each horizon."""
+    """Print a line for each horizon."""
     problems = new_problems(options.data, options.problems)
     for horizon in options.steps:
         cells = []

@@ -7,8 +7,8 @@ Without tuning: ``learned``; ``adamw`` (default, constant); ``adamw-cosine``; ``
 (AdamWScheduleFree); ``prodigy`` (with cosine decay, as its authors advise); ``muon`` (torch's, for
 matrices inside the network, AdamW for the rest; left out where there are none). Tuned, each of 8
 learning rates with 5% warm-up and cosine decay: ``adamw@...``, ``sgd@...`` (momentum 0.9).
-AdamW's best rate and its two neighbours are then run over twice the steps, to learn when it gets
-where it did not in time.
+AdamW's best rate and its two neighbours are then run over twice the steps, to find how many it
+needs for losses that it did not reach.
 """
 
 from __future__ import annotations
@@ -64,12 +64,12 @@ class Optimizers:
         self.schedulers = [LambdaLR(part, schedule) for part in parts] if schedule else []
 
     def step(self) -> None:
-        """Steps all, and the schedule."""
+        """Step all, and the schedule."""
         for part in (*self.parts, *self.schedulers):
             part.step()
 
     def mode(self, training: bool) -> None:
-        """Those that average parameters want to know."""
+        """Switch to training or evaluation; optimizers that average parameters depend on it."""
         for part in self.parts:
             change = getattr(part, "train" if training else "eval", None)
             if change is not None:
@@ -77,7 +77,7 @@ class Optimizers:
 
 
 def make(method: str, network: nn.Module, steps: int, weights: Path | None) -> Optimizers | None:
-    """What trains a network; None where the method does not apply to it."""
+    """The optimizers of a network; None if the method does not apply to it."""
     parameters = list(network.parameters())
     name, _, rate = method.partition("@")
 
@@ -110,7 +110,7 @@ def make(method: str, network: nn.Module, steps: int, weights: Path | None) -> O
 
 
 def _muon(network: nn.Module) -> Optimizers | None:
-    """As its author says: hidden matrices alone; embeddings and the last layer by AdamW."""
+    """Muon for hidden matrices alone, as its author says; AdamW for the rest."""
     matrices = [
         parameter
         for name, parameter in network.named_parameters()
@@ -140,7 +140,7 @@ METHODS = (*UNTUNED, *TUNED)
 
 
 def execute(job: Job, data: Path, weights: Path | None) -> dict[str, Any] | None:
-    """Trains; the record to be written, None where the method does not apply."""
+    """Train, and return the record to be written; None if the method does not apply."""
     task = TASKS[job.task]
     dataset = task.data(data)
     torch.manual_seed(job.seed)
@@ -169,7 +169,7 @@ def execute(job: Job, data: Path, weights: Path | None) -> dict[str, Any] | None
 def train(
     task: OptimizerTask, dataset: Dataset, network: nn.Module, optimizers: Optimizers, job: Job
 ) -> tuple[Tensor, list[tuple[int, float]]]:
-    """The loss before each step, and (step, loss on held-out rows) now and then."""
+    """The loss before each step, and (step, loss on held-out rows) at intervals."""
     rows = torch.Generator().manual_seed(job.seed)
     losses = torch.empty(job.steps)
     held_out = []
@@ -202,7 +202,7 @@ def _held_out(
 
 
 def plan(options: argparse.Namespace) -> list[Job]:
-    """All jobs; seed 0 of all tasks first, so that a part of them is of use."""
+    """All jobs; seed 0 of all tasks first, so that the results of a part are useful."""
     jobs = []
     for seed in range(options.seeds):
         for task in options.tasks:
@@ -225,7 +225,7 @@ def longer(records: Sequence[dict[str, Any]], options: argparse.Namespace) -> li
 
 
 def best_rate(records: Sequence[dict[str, Any]], task: str, steps: int, method: str) -> str | None:
-    """The rate whose mean final loss over seeds is least; None where none was run."""
+    """The rate with the least mean final loss over seeds; None if none was run."""
     finals: dict[str, list[float]] = defaultdict(list)
     for record in records:
         name, _, rate = record["method"].partition("@")
@@ -236,6 +236,8 @@ def best_rate(records: Sequence[dict[str, Any]], task: str, steps: int, method: 
 
 def final_loss(record: dict[str, Any]) -> float:
     """The mean training loss at the end; infinite where it diverged."""
+    if "final_loss" in record:
+        return record["final_loss"]
     losses = np.array(record["losses"], float)
     end = losses[-max(1, round(ENDING * len(losses))) :].mean()
     return math.inf if record["diverged"] or not math.isfinite(end) else float(end)
@@ -270,7 +272,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--once", dest="twice", action="store_false", help="AdamW over the same steps alone"
     )
-    parser.add_argument("--weights", type=Path, help="of the learned optimizer, not the shipped")
+    parser.add_argument("--weights", type=Path, help="weights of the learned optimizer")
     return parser.parse_args(arguments)
 
 
@@ -296,7 +298,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
+        print("interrupted; the same command resumes", file=sys.stderr)
         return 130
     return 0
 

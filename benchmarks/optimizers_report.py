@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 from scipy.stats import trim_mean
 
-from benchmarks.optimizer_plots import loss_curves
+from benchmarks.optimizer_plots import BASE, OURS, loss_curves
 from benchmarks.optimizers import ENDING, RATES, UNTUNED, best_rate, final_loss
 from benchmarks.records import read_records
 
-OURS, BASE = "learned", "adamw best of 8"
 METHODS = (*UNTUNED, BASE, "sgd best of 8")
 
 Record = dict[str, Any]
@@ -29,7 +28,7 @@ Runs = dict[str, dict[int, dict[str, Record]]]
 
 
 def steps_to(record: Record, loss: float) -> float:
-    """Steps after which a curve, smoothed as ``final_loss`` is, is at a loss; or infinite."""
+    """Steps until a curve, smoothed as in ``final_loss``, reaches a loss; infinite if never."""
     losses = np.nan_to_num(np.array(record["losses"], float), nan=np.inf, posinf=np.inf)
     window = max(1, round(ENDING * len(losses)))
     padded = np.concatenate([np.full(window - 1, np.inf), losses])
@@ -39,7 +38,7 @@ def steps_to(record: Record, loss: float) -> float:
 
 
 def arranged(records: Sequence[Record], steps: int) -> Runs:
-    """Runs over so many steps; of a tuned method, the rate whose mean final loss is least."""
+    """Runs over so many steps; for a tuned method, those at the rate with the least mean loss."""
     runs: Runs = defaultdict(lambda: defaultdict(dict))
     best = {
         (task, tuned): f"{tuned}@{best_rate(records, task, steps, tuned)}"
@@ -119,7 +118,7 @@ def _speeds(runs: Runs, longer: Runs) -> str:
 
 
 def _speed_ups(runs: Runs, longer: Runs, task: str, method: str) -> list[tuple[float, bool]]:
-    """A method's on a task, one a seed."""
+    """Speed-ups of a method on a task, one a seed."""
     found = []
     for seed, run in runs[task].items():
         base = [runs_of[task][seed][BASE] for runs_of in (runs, longer)
@@ -166,13 +165,13 @@ def _wins(runs: Runs) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Prints the tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.optimizers_report",
         description=(__doc__ or "").splitlines()[0],
     )
     parser.add_argument("results", nargs="+", type=Path)
-    parser.add_argument("--steps", type=int, help="default: the least there are")
+    parser.add_argument("--steps", type=int, help="by default those of the shortest training")
     parser.add_argument("--plot", type=Path, help="where to draw the training losses")
     parser.add_argument("--plot-held-out", type=Path, help="where to draw the held-out losses")
     options = parser.parse_args(arguments)
@@ -184,7 +183,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(report(records, steps))
     for path, held_out in ((options.plot, False), (options.plot_held_out, True)):
         if path:
-            loss_curves(arranged(records, steps), METHODS, path, held_out=held_out)
+            loss_curves(arranged(records, steps), path, held_out=held_out)
     return 0
 
 

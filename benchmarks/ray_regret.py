@@ -32,7 +32,7 @@ FAMILY = "lcbench"
 
 
 def param_space(problem: Problem) -> dict[str, Any]:
-    """The problem's space in Ray's words."""
+    """The problem's space in Ray's domains."""
     return {name: _domain(d) for name, d in problem.space.distributions.items()}
 
 

@@ -85,7 +85,7 @@ def regrets(
 def oracle_regrets(
     scores: np.ndarray, families: np.ndarray, judged: np.ndarray, usable: np.ndarray
 ) -> np.ndarray:
-    """Judged data sets x KS, for one who knows how alike each past task ranks configurations.
+    """Judged data sets x KS, given how similarly each past task ranks configurations.
 
     The past tasks' weights are a softmax of their true rank correlations with the judged one:
     what no similarity of meta-features can know better.

@@ -1,13 +1,12 @@
-"""Results on disk: one JSON line a run, with all that is needed to make sense of it later."""
+"""Results on disk: one JSON line a run, with the circumstances of the run."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
-import re
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -55,12 +54,35 @@ def job_of(record: dict[str, Any]) -> Job:
 
 
 def read_records(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a file; a line cut short by a kill is passed over."""
+    """The records of a file, compact or not; a line cut short by a kill is skipped."""
+    shared: dict[str, Any] = {}
     for line in path.read_text().splitlines() if path.exists() else []:
         try:
-            yield json.loads(line)
+            record = json.loads(line)
         except json.JSONDecodeError:
             continue
+        if "circumstances" in record:
+            shared = record["circumstances"]
+        else:
+            yield _expanded(shared | record)
+
+
+def _expanded(record: dict[str, Any]) -> dict[str, Any]:
+    """A record of a study with a regret and a time for each trial, even if it was compact."""
+    if isinstance(record.get("regrets", [0.0])[0], list):
+        record["regrets"] = expand_regrets(record["regrets"], record["trials"])
+        record["milliseconds"] = [record["milliseconds"]] * record["trials"]
+    return record
+
+
+def expand_regrets(improvements: Sequence[tuple[int, float]], trials: int) -> list[float]:
+    """The regret after each trial, from the trials at which it improved (the first is 1)."""
+    ends = [trial for trial, _ in improvements[1:]] + [trials + 1]
+    return [
+        regret
+        for (trial, regret), end in zip(improvements, ends, strict=True)
+        for _ in range(trial, end)
+    ]
 
 
 def append_records(path: Path, records: Iterable[dict[str, Any]]) -> None:
@@ -97,7 +119,7 @@ def _versions() -> dict[str, str]:
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = "not installed"
-    # It lives in an environment of its own.
+    # HEBO has an environment of its own.
     return versions | {"HEBO": hebo.installed_version() or "not installed"}
 
 
@@ -108,32 +130,3 @@ def _revision() -> str:
         command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False
     )
     return found.stdout.strip() or "unknown"
-
-
-# ---- time and memory -----------------------------------------------------------------------
-
-
-def cpu_seconds() -> float:
-    """Processor time of this process and of its children that have ended."""
-    return sum(os.times()[:4])
-
-
-_STATUS = Path("/proc/self/status")
-_RESET = Path("/proc/self/clear_refs")
-
-
-def forget_peak_memory() -> None:
-    """Begin anew with the peak; on Linux alone."""
-    if _RESET.exists():
-        _RESET.write_text("5")
-
-
-def peak_megabytes() -> float | None:
-    """The most memory this process held since ``forget_peak_memory``; None where not known.
-
-    Of the kernel's own books: ``getrusage`` would count what the parent held when it forked.
-    """
-    if not _STATUS.exists():
-        return None
-    found = re.search(r"VmHWM:\s+(\d+)", _STATUS.read_text())
-    return int(found[1]) / 1024 if found else None

@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.compare import (
+    NO_HISTORY,
     OURS,
     POOLED,
+    TIE,
     Group,
     Record,
     against,
@@ -34,10 +36,10 @@ from benchmarks.records import read_records
 from metahpo.tasks.space import Array
 
 POINTS = (1, 3, 5, 10, 20, 30, 50)
+BRIEF = (1, 3, 5, 10, 20, 50)
 WORSE_AT = (10, 20, 30, 50)
 BARS_AT = (3, 10, 50)
-NO_HISTORY = "meta-none"
-# Differences that four digits show.
+# Differences that are visible with four digits.
 VISIBLE = 5e-5
 
 
@@ -108,6 +110,26 @@ def _within(points: Sequence[int], compared: Group) -> list[int]:
     return [point for point in points if point <= compared.regrets.shape[2]]
 
 
+def brief(compared: Group) -> str:
+    """One table: regret after so many trials, rank at the end, processor time of a run."""
+    points = _within(BRIEF, compared)
+    last = points[-1]
+    regrets = compared.by_task.mean(axis=1)[:, np.array(points) - 1]
+    ranks = compared.ranks.mean(axis=1)[:, last - 1]
+    best, first = regrets.min(axis=0), ranks.min()
+    rows = [
+        [
+            method,
+            *(_bold(f"{r:.3f}", r <= b + TIE) for r, b in zip(regrets[i], best, strict=True)),
+            _bold(f"{ranks[i]:.1f}", ranks[i] <= first),
+            f"{compared.cpu_seconds[i]:.1f}",
+        ]
+        for i, method in enumerate(compared.methods)
+    ]
+    head = ["method", *map(str, points), f"rank at {last}", "CPU s a run"]
+    return "\n".join(_table(head, rows))
+
+
 # ---- tables --------------------------------------------------------------------------------
 
 
@@ -133,7 +155,7 @@ def _mean_rows(
 
 
 def _side_figures(compared: Group) -> list[str]:
-    """What a method costs, how soon it is as good as TPE, how often it is worse than a GP."""
+    """Cost of a method, trials to reach TPE, share of runs worse than GPSampler's."""
     head, columns = ["method"], [list(compared.methods)]
     trials = compared.regrets.shape[2]
     notes = []
@@ -194,11 +216,11 @@ def _behind(groups: Mapping[str, Group]) -> str:
 
 
 def _origin(records: Sequence[Record]) -> str:
-    """Which revisions, machines and package versions the runs are of."""
+    """The revisions, machines and package versions of the runs."""
     revisions: dict[str, dict[str, None]] = {}
     for record in records:
         revisions.setdefault(record.get("revision", "unknown"), {})[label(record)] = None
-    told = [f"{revision} ({', '.join(methods)})" for revision, methods in revisions.items()]
+    by_revision = [f"{revision} ({', '.join(m)})" for revision, m in revisions.items()]
     cores = sorted({r["cores"] for r in records if r.get("cores")})
     versions: dict[str, set[str]] = {}
     for record in records:
@@ -208,9 +230,9 @@ def _origin(records: Sequence[Record]) -> str:
     shown = ", ".join(f"{package} {'/'.join(sorted(v))}" for package, v in versions.items())
     return "\n".join(
         [
-            "## Of which runs",
+            "## The runs",
             "",
-            f"{len(records)} runs; by revision: {'; '.join(told)}; "
+            f"{len(records)} runs; by revision: {'; '.join(by_revision)}; "
             f"machines with {', '.join(map(str, cores)) or 'unknown'} cores; {shown}.",
             "",
         ]
@@ -238,9 +260,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--methods", nargs="+", help="only these labels")
     parser.add_argument("--families", nargs="+", help="only these families")
     parser.add_argument("--split", choices=SPLITS, help="only this split")
+    parser.add_argument("--brief", action="store_true", help="print one table in place of all")
     parser.add_argument("--markdown", type=Path, help="write the tables here, too")
-    parser.add_argument("--plot", type=Path, help="write the regret curves here")
-    parser.add_argument("--ablations", type=Path, help="write the ablation bars here")
+    parser.add_argument("--plot", type=Path, help="draw the mean regret here")
+    parser.add_argument("--ablations", type=Path, help="draw the ablations here")
     return parser.parse_args(arguments)
 
 
@@ -253,6 +276,11 @@ def _chosen(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         and (not arguments.methods or label(record) in arguments.methods)
         and (not arguments.families or record["family"] in arguments.families)
     ]
+
+
+def _whole(groups: Mapping[str, Group]) -> Group:
+    """The pooled group, or the first one if there is none."""
+    return groups.get(POOLED, next(iter(groups.values())))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -270,10 +298,10 @@ def main(argv: list[str] | None = None) -> int:
     if not groups:
         print("no (task, seed) pair was completed by all methods yet", file=sys.stderr)
         return 1
-    text = markdown(groups, peers)
+    text = brief(_whole(groups)) if arguments.brief else markdown(groups, peers)
     parts = group([r for r in records if label(r) == OURS or r["method"] in ABLATIONS])
     parts = {name: compared for name, compared in parts.items() if len(compared.methods) > 1}
-    if parts:
+    if parts and not arguments.brief:
         text += "\n# Ablations\n\n" + "\n".join(
             _section(name, compared) for name, compared in parts.items()
         )
@@ -282,12 +310,11 @@ def main(argv: list[str] | None = None) -> int:
         arguments.markdown.parent.mkdir(parents=True, exist_ok=True)
         arguments.markdown.write_text(text)
     if arguments.plot:
-        panels = {name: compared for name, compared in groups.items() if name != POOLED}
-        plots.regret_curves(panels, arguments.plot)
+        plots.regret_curves(_whole(groups), arguments.plot)
     if arguments.ablations and parts:
-        trials = min(compared.regrets.shape[2] for compared in parts.values())
-        points = [point for point in BARS_AT if point <= trials] or [trials]
-        plots.ablation_bars(parts, points, arguments.ablations)
+        compared = _whole(parts)
+        points = _within(BARS_AT, compared) or [compared.regrets.shape[2]]
+        plots.ablation_bars(compared, points, arguments.ablations)
     return 0
 
 

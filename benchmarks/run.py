@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -37,20 +36,16 @@ from benchmarks.problems import (
     load_problem,
     split,
 )
-from benchmarks.records import (
-    Job,
-    append_records,
-    circumstances,
+from benchmarks.processes import (
     cpu_seconds,
     forget_peak_memory,
-    job_of,
+    limit_threads,
     peak_megabytes,
-    read_records,
 )
+from benchmarks.records import Job, append_records, circumstances, job_of, read_records
 from metahpo.surrogate.networks.network_file import WeightsError
 
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-# What is compared where nothing else is said: all but the ablations.
+# Compared by default: all but the ablations.
 DEFAULT_METHODS = tuple(name for name in METHODS if name not in ABLATIONS)
 QUICK: dict[str, Any] = {
     "families": ["lcbench", "rpart"],
@@ -120,9 +115,9 @@ def execute(job: Job, data: Path) -> dict[str, Any]:
         "past_tasks": len(past),
         "milliseconds": [round(ms, 2) for ms in result.milliseconds],
         "setup_milliseconds": round(result.setup_milliseconds, 1),
-        # Evaluations included; what the machine did besides does not matter to it.
+        # Includes evaluations; other work on the machine does not affect it.
         "cpu_seconds": round(spent, 2),
-        # With all that the worker process had loaded before; `benchmarks.cost` has it alone.
+        # Includes what the worker process had loaded before; see `benchmarks.timing methods`.
         "peak_megabytes": None if peak is None else round(peak),
         **circumstances(),
     }
@@ -132,7 +127,7 @@ def execute(job: Job, data: Path) -> dict[str, Any]:
 
 
 def start_worker() -> None:
-    """Quiet, and on one thread."""
+    """Silence warnings and use one thread."""
     import torch
 
     torch.set_num_threads(1)
@@ -151,9 +146,8 @@ def _results(futures: dict[Future[dict[str, Any]], Job]) -> Iterator[dict[str, A
 
 
 def execute_all(jobs: list[Job], arguments: argparse.Namespace) -> int:
-    """Run the jobs and append their records to the file; how many failed."""
-    # One thread a process. Spawned, workers read this before they load numerical libraries.
-    os.environ.update(dict.fromkeys(THREADS, "1"))
+    """Run the jobs and append their records to the file; return how many failed."""
+    limit_threads()
     context = multiprocessing.get_context("spawn")
     written = 0
     with ProcessPoolExecutor(arguments.jobs, context, start_worker) as pool:
@@ -188,7 +182,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         nargs="+",
         type=_method,
         metavar="METHOD",
-        help=f"{', '.join(METHODS)}; meta@FILE and meta-none@FILE ask other weights; "
+        help=f"{', '.join(METHODS)}; meta@FILE and meta-none@FILE use the weights of a file; "
         "by default all installed ones",
     )
     parser.add_argument("--ablations", action="store_true", help="MetaSampler without its parts")
@@ -203,7 +197,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="JSON lines, appended to")
     parsed = parser.parse_args(arguments)
     if parsed.quick:
-        # What was said explicitly stays.
+        # Explicit options override those of --quick.
         parser.set_defaults(**QUICK)
         parsed = parser.parse_args(arguments)
     parsed.methods = parsed.methods or [name for name in DEFAULT_METHODS if _installed(name)]
@@ -237,7 +231,7 @@ def _positive(text: str) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run what is not in the file yet."""
+    """Run the jobs that are not in the file yet."""
     arguments = parse(argv)
     try:
         for method in arguments.methods:
@@ -250,7 +244,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         failed = execute_all([job for job in jobs if job not in done], arguments)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
+        print("interrupted; the same command resumes", file=sys.stderr)
         return 130
     return 1 if failed else 0
 

@@ -55,7 +55,7 @@ def main() -> None:
             for seed in range(arguments.seeds)
         ]
         found.append(np.mean(runs, axis=0))
-        print(f"{by_family[name].name:28s}" + told(found[-1], arguments.trials), flush=True)
+        print(f"{by_family[name].name:28s}" + summary(found[-1], arguments.trials), flush=True)
     summarise(np.array(found), np.array(names), arguments.trials)
 
 
@@ -78,7 +78,7 @@ def classes(task: Task) -> np.ndarray:
     return svm_problem.load(task.name)[1]
 
 
-def told(regrets: np.ndarray, trials: int) -> str:
+def summary(regrets: np.ndarray, trials: int) -> str:
     """Regrets at some trials, without -> with."""
     shown = [count for count in SHOWN if count <= trials]
     return "".join(
@@ -88,7 +88,7 @@ def told(regrets: np.ndarray, trials: int) -> str:
 
 def summarise(found: np.ndarray, names: np.ndarray, trials: int) -> None:
     """Means over data sets, and the trials saved, with 95% bootstrap intervals."""
-    print(f"{'mean':28s}" + told(found.mean(axis=0), trials))
+    print(f"{'mean':28s}" + summary(found.mean(axis=0), trials))
     for count in (count for count in SHOWN if count <= trials):
         change = found[:, 1, count - 1] - found[:, 0, count - 1]
         low, high = interval(lambda rows, c=change: c[rows].mean(), names)
@@ -99,7 +99,7 @@ def summarise(found: np.ndarray, names: np.ndarray, trials: int) -> None:
 
 
 def _saved(without: np.ndarray, with_: np.ndarray) -> float:
-    """How much earlier the second reaches the level that both reach at last; either sign."""
+    """How much earlier the second reaches the last level that both reach; negative if later."""
     level = max(without[-1], with_[-1]) + 1e-12
     return float(np.argmax(without <= level) - np.argmax(with_ <= level))
 

@@ -93,7 +93,7 @@ def parts(family: str, data: Path, develop: bool) -> dict[str, list[str]]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write what is not there yet."""
+    """Write the archives that do not exist yet."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.training_data",
         description="Write real tasks for the meta-training of the surrogate, as archives.",

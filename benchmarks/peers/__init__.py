@@ -1,4 +1,4 @@
-"""The methods compared: what users have today, and this project's own.
+"""The methods compared: those that users have today, and this project's own.
 
 random, tpe, gp, cma    Optuna's samplers at their defaults; CMA-ES starts from past trials
 tpe+portfolio,          after eight configurations chosen from history by a greedy portfolio,
@@ -49,7 +49,7 @@ __all__ = [
 
 
 def _rgpe(problem: Problem, history: Sequence[Task], seed: int, trials: int) -> Peer:
-    # Imported here: it brings Torch, which most peers do without.
+    # Imported here: it imports torch, which most peers do without.
     from benchmarks.peers.rgpe import RGPEPeer
 
     return RGPEPeer(problem, history, seed, trials)
@@ -125,14 +125,14 @@ def method_named(name: str) -> Method:
 
 
 def is_historyless(name: str) -> bool:
-    """Whether a method does not depend on the history, and need not be run for another one."""
+    """Whether a method ignores the history, and need not be run for another one."""
     method = METHODS.get(name.partition("@")[0])
     return method is not None and not method.learns
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one method did on one problem.
+    """The outcome of one method on one problem.
 
     Attributes:
         values: The value of each trial, in order.
@@ -181,11 +181,11 @@ def started(
 
 def timed_trial(peer: Peer, problem: Problem) -> tuple[float, float]:
     """The value of one more trial, and the milliseconds that the method took."""
-    asking = time.perf_counter()
+    begin = time.perf_counter()
     configuration = peer.ask()
-    asked = time.perf_counter()
+    suggested = time.perf_counter()
     value = float(problem.evaluate([configuration])[0])
-    telling = time.perf_counter()
+    evaluated = time.perf_counter()
     peer.tell(configuration, value)
-    told = time.perf_counter()
-    return value, 1000 * (asked - asking + told - telling)
+    end = time.perf_counter()
+    return value, 1000 * (suggested - begin + end - evaluated)

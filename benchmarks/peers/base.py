@@ -1,4 +1,4 @@
-"""What the runner knows of a method: that it is asked for configurations and told values."""
+"""The contract of a compared method: ask for a configuration, tell its value."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from metahpo.tasks.task import Task
 
 
 class NotInstalledError(ImportError):
-    """A peer's package is not there; the message says how to install it."""
+    """A peer's package is not installed; the message says how to install it."""
 
 
 class Peer(Protocol):
-    """One study of one method. A trial is asked, evaluated and told before the next one."""
+    """One study of one method, one trial at a time: ask, evaluate, tell."""
 
     def ask(self) -> dict[str, Any]:
-        """The next configuration, without inactive hyperparameters."""
+        """Return the next configuration, without inactive hyperparameters."""
         ...
 
     def tell(self, configuration: Configuration, value: float) -> None:
-        """The value of a configuration, larger is better; it need not have been asked for.
+        """Record the value of a configuration, larger is better; it need not come from ``ask``.
 
         A method may pass over one that it did not ask for and has no place for.
         """
         ...
 
     def close(self) -> None:
-        """Let go of files and processes."""
+        """Release files and processes."""
         ...
 
 
-# From the problem, what may be known of the past, the seed and the number of trials to come.
+# From the problem, the history, the seed and the number of trials to come.
 Setup = Callable[[Problem, Sequence[Task], int, int], Peer]
 
 

@@ -1,6 +1,6 @@
 """HEBO (Cowen-Rivers et al. 2022), run by the Python of an environment of its own.
 
-It knows no conditions: a hyperparameter is drawn always, and inactive ones are dropped before the
+It has no conditions: it draws every hyperparameter, and inactive ones are dropped before the
 evaluation. ``METAHPO_HEBO_PYTHON`` names the Python; see ``benchmarks/README.md``.
 """
 
@@ -40,7 +40,7 @@ def python() -> Path:
 
 
 def available() -> None:
-    """Raises ``NotInstalledError`` where there is no such Python, or it has no HEBO."""
+    """Raise ``NotInstalledError`` if there is no such Python, or it has no HEBO."""
     if installed_version() is None:
         raise NotInstalledError(
             f"HEBO is not installed for {python()}: make it an environment of its own as "
@@ -50,7 +50,7 @@ def available() -> None:
 
 @cache
 def installed_version() -> str | None:
-    """HEBO's version in its own environment; None where it is not installed."""
+    """HEBO's version in its own environment; None if it is not installed."""
     if not python().exists():
         return None
     program = "from importlib.metadata import version; print(version('HEBO'))"
@@ -76,18 +76,18 @@ class HEBOPeer:
         self._exchange({"space": design_space(problem.space), "seed": seed})
 
     def ask(self) -> dict[str, Any]:
-        """What HEBO suggests."""
+        """Return what HEBO suggests."""
         self._asked = self._exchange({"ask": True})["configuration"]
         return own_configuration(self._asked, self._problem)
 
     def tell(self, configuration: Configuration, value: float) -> None:
-        """HEBO minimises, and is told what it suggested, inactive hyperparameters included."""
-        told = self._asked
-        if told is None:
+        """Pass HEBO the negated value of what it suggested, inactive hyperparameters included."""
+        suggested = self._asked
+        if suggested is None:
             space = self._problem.space
             (full,) = space.decode(all_active([configuration], space))
-            told = foreign_configuration(full, space)
-        self._exchange({"tell": {"configuration": told, "cost": -value}})
+            suggested = foreign_configuration(full, space)
+        self._exchange({"tell": {"configuration": suggested, "cost": -value}})
         self._asked = None
 
     def close(self) -> None:
@@ -107,14 +107,14 @@ class HEBOPeer:
         answer = self._worker.stdout.readline()
         if not answer:
             self._errors.seek(0)
-            told = self._errors.read().strip().splitlines()[-1:]
+            last = self._errors.read().strip().splitlines()[-1:]
             self.close()
-            raise RuntimeError(f"HEBO's process ended: {told}")
+            raise RuntimeError(f"HEBO's process ended: {last}")
         return json.loads(answer)
 
 
 def design_space(space: Space) -> list[dict[str, Any]]:
-    """The space in HEBO's language; choices by their text, conditions left out."""
+    """The space in HEBO's types; choices by their text, conditions left out."""
     return [{"name": name} | _entry(name, d) for name, d in space.distributions.items()]
 
 

@@ -23,7 +23,7 @@ warnings.simplefilter("ignore")
 
 def main() -> None:
     """Answer until the other end closes."""
-    # What HEBO prints must not get among the answers.
+    # HEBO's own output must not get among the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     import numpy as np
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def plain(value):
-    """A NumPy number as Python's own."""
+    """Convert a NumPy number to Python's own."""
     return value.item() if hasattr(value, "item") else value
 
 

@@ -1,4 +1,4 @@
-"""What a careful user would enqueue first: configurations that did well in past studies."""
+"""Configurations that did well in past studies, as a careful user would enqueue them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _portfolios: dict[str, list[dict[str, Any]]] = {}
 
 
 def portfolio(history: Sequence[Task], space: Space) -> list[dict[str, Any]]:
-    """Few configurations of the past that together do well over all past tasks.
+    """A few past configurations that together do well over all past tasks.
 
     Kept by content for as long as the process lives.
 
@@ -44,7 +44,7 @@ def best_of_each(history: Sequence[Task], space: Space) -> list[dict[str, Any]]:
 
 
 def candidate_regrets(history: Sequence[Task], space: Space) -> tuple[Array, Array]:
-    """The best configurations of the past, and how each would have done on every past task.
+    """The best past configurations, and the predicted regret of each on every past task.
 
     Args:
         history: Past tasks; never empty.
@@ -111,7 +111,7 @@ def _predicted_regrets(task: Task, space: Space, features: Array) -> Array:
 
 
 def values_of(task: Task) -> Array:
-    """Values of the trials that tell something."""
+    """Values of the trials that have one."""
     return np.array([trial.value for trial in task.observed], float)
 
 

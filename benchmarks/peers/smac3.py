@@ -1,4 +1,4 @@
-"""SMAC3 (Lindauer et al. 2022): its facade for hyperparameter optimisation, asked and told."""
+"""SMAC3 (Lindauer et al. 2022): its facade for hyperparameter optimisation, by ask and tell."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from metahpo.tasks.task import Task
 
 
 def available() -> None:
-    """Raises ``NotInstalledError`` where SMAC is missing."""
+    """Raise ``NotInstalledError`` if SMAC is missing."""
     if find_spec("smac") is None:
         raise NotInstalledError("SMAC3 is not installed: pip install 'metahpo[peers]'")
 
 
 class SMACPeer:
-    """A study of SMAC's; it needs to know the number of trials for its initial design."""
+    """A SMAC study; its initial design depends on the number of trials."""
 
     def __init__(self, problem: Problem, history: Sequence[Task], seed: int, trials: int) -> None:
         from smac import HyperparameterOptimizationFacade, Scenario
@@ -49,12 +49,12 @@ class SMACPeer:
         self._asked: Any = None
 
     def ask(self) -> dict[str, Any]:
-        """What SMAC suggests."""
+        """Return what SMAC suggests."""
         self._asked = self._optimiser.ask()
         return own_configuration(dict(self._asked.config), self._problem)
 
     def tell(self, configuration: Configuration, value: float) -> None:
-        """SMAC minimises."""
+        """Pass SMAC, which minimises, the negated value."""
         from ConfigSpace import Configuration as SMACConfiguration
         from smac.runhistory.dataclasses import TrialInfo, TrialValue
 
@@ -74,7 +74,7 @@ class SMACPeer:
 
 
 def configuration_space(space: Space, seed: int) -> Any:
-    """The space in ConfigSpace's language, conditions included; choices by their text."""
+    """The space in ConfigSpace's types, conditions included; choices by their text."""
     from ConfigSpace import ConfigurationSpace, InCondition
 
     made = ConfigurationSpace(seed=seed)

@@ -9,7 +9,7 @@ bounding-box   Perrone et al. 2019: Syne Tune's GP (BoTorch) inside the box arou
 quantile       Salinas et al. 2020: Thompson sampling from a model of Gaussian-transformed past
                values.
 
-Syne Tune knows no conditions: a hyperparameter is drawn always, and inactive ones are dropped
+Syne Tune has no conditions: it draws every hyperparameter, and inactive ones are dropped
 before the evaluation. It wants every hyperparameter in each past task; what one did not have is
 put halfway. Values are minimised there.
 """
@@ -44,7 +44,7 @@ Scheduler = Any
 
 
 def available() -> None:
-    """Raises ``NotInstalledError`` where Syne Tune is missing."""
+    """Raise ``NotInstalledError`` if Syne Tune is missing."""
     # Its transfer methods import huggingface_hub, which it does not declare.
     if find_spec("syne_tune") is None or find_spec("huggingface_hub") is None:
         raise NotInstalledError("Syne Tune is not installed: pip install 'metahpo[peers]'")
@@ -70,15 +70,15 @@ class SyneTunePeer:
         self._asked: Any = None
 
     def ask(self) -> dict[str, Any]:
-        """What the scheduler suggests."""
+        """Return what the scheduler suggests."""
         with quiet():
             self._asked = self._scheduler.ask()
         return own_configuration(self._asked.config, self._problem)
 
     def tell(self, configuration: Configuration, value: float) -> None:
-        """The value of the trial under way, or of one that was not asked for.
+        """Record the value of the trial under way, or of one that does not come from ``ask``.
 
-        A configuration outside what the scheduler searches cannot be told.
+        A configuration outside the scheduler's space is ignored.
         """
         trial = self._asked if self._asked is not None else self._unasked(configuration)
         if trial is not None:
@@ -87,7 +87,7 @@ class SyneTunePeer:
         self._asked = None
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: there is nothing to release."""
 
     def _unasked(self, configuration: Configuration) -> Any:
         (full,) = _complete([configuration], self._problem.space)
@@ -100,11 +100,11 @@ class SyneTunePeer:
 
 
 def zero_shot(problem: Problem, history: Sequence[Task], seed: int, trials: int) -> SyneTunePeer:
-    """Configurations in the order of the past's mean ranks."""
+    """Configurations in the order of their mean ranks over past tasks."""
     from syne_tune.optimizer.schedulers.transfer_learning.zero_shot import ZeroShotTransfer
 
     class Asked(ZeroShotTransfer):
-        """Version 0.16 chooses in ``get_config``, which its ``suggest`` no longer calls."""
+        """Call ``get_config``, which version 0.16's own ``suggest`` no longer calls."""
 
         def suggest(self) -> Any:
             from syne_tune.optimizer.scheduler import TrialSuggestion
@@ -159,7 +159,7 @@ def bounding_box(
 
 
 def quantile(problem: Problem, history: Sequence[Task], seed: int, trials: int) -> SyneTunePeer:
-    """Thompson sampling from a model of the past's quantiles."""
+    """Thompson sampling from a model of the past tasks' quantiles."""
     from syne_tune.optimizer.schedulers.single_objective_scheduler import SingleObjectiveScheduler
     from syne_tune.optimizer.schedulers.transfer_learning.quantile_based import (
         quantile_based_searcher,
@@ -187,7 +187,7 @@ METHODS: dict[str, Callable[[Problem, Sequence[Task], int, int], SyneTunePeer]] 
 
 
 def configuration_space(space: Space) -> dict[str, Any]:
-    """The space in Syne Tune's language; choices by their text, conditions left out."""
+    """The space in Syne Tune's types; choices by their text, conditions left out."""
     return {name: _domain(name, d) for name, d in space.distributions.items()}
 
 
@@ -239,7 +239,7 @@ def _complete(configurations: Sequence[Configuration], space: Space) -> list[dic
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Syne Tune prints and logs at each step."""
+    """Suppress what Syne Tune prints and logs at each step."""
     logging.getLogger("syne_tune").setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""Configurations to and from libraries that know choices by their text."""
+"""Configurations to and from libraries that identify choices by their text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from metahpo.tasks.space import Configuration, Space
 
 
 def own_configuration(values: Configuration, problem: Problem) -> dict[str, Any]:
-    """Values of a library that knows choices by their text and numbers by its own classes."""
+    """Convert values of a library that has choices as text and numbers of its own classes."""
     configuration: dict[str, Any] = {}
     for name, value in values.items():
         match problem.space.distributions[name]:

@@ -1,4 +1,4 @@
-"""Tuning problems that nobody here invented, by family and task.
+"""Published tuning problems, by family and task.
 
 lcbench, xgboost, rpart,    YAHPO surrogates of real training runs (``--data``)
 ranger, glmnet
@@ -75,7 +75,7 @@ def split(family: str, data: Path = DATA) -> Split:
     if family in YAHPO:
         return Split(*yahpo_split(family, data))
     if family in TABLES:
-        # Four and eight tasks: each is measured with the others as its past.
+        # Four and eight tasks: each is measured with the others as its history.
         return Split(tables.TABLES[family].tasks, tables.TABLES[family].tasks)
     module = {"mlp": mlp, "lenet": lenet}[family]
     return Split(module.HISTORY, module.VALIDATION)

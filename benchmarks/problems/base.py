@@ -1,4 +1,4 @@
-"""What all tuning problems have in common: a space, values to maximise, and normalised regret."""
+"""The contract of tuning problems: a space, values to maximise, normalised regret."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class TaskRefusedError(ValueError):
 
 
 class DataMissingError(FileNotFoundError):
-    """Files or packages that a family needs are not there; the message says how to get them."""
+    """Files or packages that a family needs are missing; the message says how to get them."""
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """Best and worst value known of a problem.
+    """Best and worst known value of a problem.
 
     Attributes:
         best: The largest value.
@@ -74,7 +74,7 @@ class Problem(ABC):
 
     @property
     def metafeatures(self) -> dict[str, float]:
-        """What is known of the task before any trial; empty where nothing is."""
+        """Meta-features of the task; empty if it has none."""
         return {}
 
     @cached_property
@@ -94,7 +94,7 @@ class Problem(ABC):
         return kept
 
     def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
-        """A configuration asked from ``trial``, as define-by-run code would."""
+        """Return a configuration suggested by ``trial``, hyperparameter by hyperparameter."""
         configuration: dict[str, Any] = {}
         for name, distribution in self.space.distributions.items():
             condition = self.space.conditions.get(name)

@@ -62,9 +62,9 @@ class LeNetProblem(LiveProblem):
 
     def __post_init__(self) -> None:
         if self.task not in DIGITS:
-            raise TaskRefusedError(f"{self.name}: the family has no such task")
+            raise TaskRefusedError(f"{self.name}: the family has no task of this name")
         if not _file(self.data).exists():
-            raise DataMissingError(f"no MNIST at {_file(self.data)}: say where with --data")
+            raise DataMissingError(f"no MNIST at {_file(self.data)}; pass its folder with --data")
 
     @property
     def name(self) -> str:

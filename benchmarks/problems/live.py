@@ -1,4 +1,4 @@
-"""What problems have in common whose trials are real trainings."""
+"""Problems whose trials are real trainings."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class LiveProblem(Problem):
 
     @property
     def worst(self) -> float:
-        """The value of a network that is no good at all."""
+        """The value of a network that has learned nothing."""
         return -2.0 * math.log(self.classes)
 
     def evaluate(self, configurations: Sequence[Configuration]) -> Array:

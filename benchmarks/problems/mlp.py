@@ -40,7 +40,7 @@ class MLPProblem(LiveProblem):
 
     def __post_init__(self) -> None:
         if self.task not in mlp_problem.DATASETS:
-            raise TaskRefusedError(f"{self.name}: the family has no such task")
+            raise TaskRefusedError(f"{self.name}: the family has no task of this name")
 
     @property
     def name(self) -> str:
@@ -49,7 +49,7 @@ class MLPProblem(LiveProblem):
 
     @property
     def space(self) -> Space:
-        """What ``mlp_problem.suggest`` asks for."""
+        """The hyperparameters of ``mlp_problem.suggest``."""
         return SPACE
 
     @property

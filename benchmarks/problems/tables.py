@@ -74,7 +74,7 @@ class TableProblem(Problem):
 
     def __post_init__(self) -> None:
         if self.task not in TABLES[self.family].tasks:
-            raise TaskRefusedError(f"{self.name}: the family has no such task")
+            raise TaskRefusedError(f"{self.name}: the family has no task of this name")
         _benchmark(self.family)
 
     @property

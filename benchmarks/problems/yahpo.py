@@ -44,7 +44,7 @@ BATCH = 4_096
 
 @dataclass(frozen=True, eq=False)
 class Family:
-    """A learner, its search space and the model that predicts how it fares.
+    """A learner, its search space and the model that predicts its results.
 
     Attributes:
         name: One of ``YAHPO``.
@@ -131,7 +131,7 @@ def load_family(name: str, data: Path = DATA) -> Family:
 def _tasks(data: Path) -> dict[str, Any]:
     path = data / "yahpo" / "tasks.json"
     if not path.exists():
-        raise DataMissingError(f"no benchmark data at {path}: say where it is with --data")
+        raise DataMissingError(f"no benchmark data at {path}; pass their folder with --data")
     return json.loads(path.read_text())
 
 
@@ -217,9 +217,9 @@ class YahpoProblem(Problem):
     def __post_init__(self) -> None:
         known = self.family.encoding[self.family.description["instance_column"]]
         if self.task not in known:
-            raise TaskRefusedError(f"{self.name}: the family has no such task")
+            raise TaskRefusedError(f"{self.name}: the family has no task of this name")
         if np.isnan(self.evaluate(self.space.decode(np.full((1, len(self.space)), 0.5)))).any():
-            raise TaskRefusedError(f"{self.name}: held out, its surrogate answers NaN")
+            raise TaskRefusedError(f"{self.name}: its surrogate returns NaN")
 
     @property
     def name(self) -> str:

@@ -1,7 +1,6 @@
 """The benchmark of learning curves."""
 
 import csv
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +9,11 @@ from optuna.distributions import FloatDistribution
 
 pytest.importorskip("onnxruntime", reason="onnxruntime missing: pip install 'metahpo[bench]'")
 
+from support.benchmark_data import needs_data
+
 from benchmarks import curves, training_data
 from benchmarks.curve_peers import HORIZON, CurveGP, LastValue, PowerLaw, Question, power_law
-from benchmarks.problems import Split
+from benchmarks.problems import DATA, Split
 from metahpo import Archive
 from metahpo.surrogate.curves.curve_predictions import save_weights
 from metahpo.surrogate.curves.curve_process import CurveArchitecture, CurveProcess
@@ -20,10 +21,6 @@ from metahpo.tasks.space import Space
 from metahpo.train.surrogate.measure import coverage
 
 COUNT = 16
-DATA = Path(__file__).parents[3] / "shared" / "benchdata"
-needs_data = pytest.mark.skipif(
-    not (DATA / "yahpo" / "lcbench").exists(), reason=f"no benchmark data in {DATA}"
-)
 SPACE = Space({"x": FloatDistribution(0.0, 1.0), "y": FloatDistribution(0.0, 1.0)})
 
 
@@ -53,7 +50,7 @@ def question(name: str, count: int, context: int = 10) -> Question:
     )
 
 
-def test_a_power_law_is_found_again() -> None:
+def test_a_power_law_is_recovered_from_its_beginning() -> None:
     steps = np.arange(1, HORIZON + 1)
     for a, b, c in ((90.0, 40.0, 0.5), (70.0, 10.0, 2.0), (60.0, -5.0, 0.1)):
         values = a - b * steps**-c
@@ -61,8 +58,8 @@ def test_a_power_law_is_found_again() -> None:
 
 
 @pytest.mark.parametrize("peer", [LastValue, PowerLaw, CurveGP])
-def test_peers_are_calibrated_where_they_were_fitted(peer, monkeypatch) -> None:
-    """On 48 other curves of the same kind, 80% intervals hold at least 60%."""
+def test_peers_are_calibrated_on_other_curves_of_the_same_kind(peer, monkeypatch) -> None:
+    """80% intervals hold at least 60% of 48 curves."""
     monkeypatch.setattr("benchmarks.curve_peers.GP_ITERATIONS", 25)
     monkeypatch.setattr("benchmarks.curve_peers.GP_EVERY", 5)
     fitted = peer([question(name, 13) for name in ("a", "b", "c")])
@@ -107,6 +104,6 @@ def test_tasks_are_written_with_their_curves(tmp_path, monkeypatch) -> None:
         assert trial.curve[-1][1] == pytest.approx(trial.value, rel=1e-5)
 
 
-def test_what_is_missing_is_said(tmp_path, capsys) -> None:
+def test_missing_weights_are_reported_with_the_command_that_makes_them(tmp_path, capsys) -> None:
     assert curves.main(["--weights", str(tmp_path / "none")]) == 2
     assert "metahpo train curves" in capsys.readouterr().err

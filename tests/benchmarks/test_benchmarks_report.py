@@ -70,7 +70,7 @@ class TestReport:
         (compared,) = compare.group(records).values()
         np.testing.assert_allclose(compared.regrets[:, 0], [[0.75, 0.5], [0, 0]])
 
-    def test_it_says_where_we_are_behind_and_by_how_much(self, tmp_path, capsys):
+    def test_the_report_says_where_metasampler_is_behind_and_by_how_much(self, tmp_path, capsys):
         lines = [
             self.record("tpe", "1", 0, [0.2, 0.2]),
             self.record("gp", "1", 0, [0.4, 0.1]),
@@ -93,7 +93,7 @@ class TestReport:
         assert "meta-no-trust" in text.split("# Ablations")[1]
         assert min(curves.stat().st_size, bars.stat().st_size) > 0
 
-    def test_a_line_a_family_sums_up(self, tmp_path, capsys):
+    def test_the_report_begins_with_a_line_for_each_family(self, tmp_path, capsys):
         lines = [
             self.record("tpe", "1", 0, [0.2, 0.2]),
             self.record("gp", "1", 0, [0.4, 0.1]),
@@ -114,6 +114,21 @@ class TestReport:
             "0.300 / 0.200 = **1.50**",
             "0.200 / 0.400 = **0.50**",
             "0.500 / 0.200 = **2.50**",
+        ]
+
+    def test_the_brief_report_is_one_table(self, tmp_path, capsys):
+        lines = [
+            self.record("tpe", "1", 0, [0.2, 0.2, 0.1]) | {"cpu_seconds": 1.5},
+            self.record("meta", "1", 0, [0.3, 0.05, 0.05]) | {"cpu_seconds": 2.0},
+        ]
+        path = tmp_path / "runs.jsonl"
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        assert report.main([str(path), "--brief"]) == 0
+        assert capsys.readouterr().out.splitlines() == [
+            "| method | 1 | 3 | rank at 3 | CPU s a run |",
+            "| --- | --- | --- | --- | --- |",
+            "| tpe | **0.200** | 0.100 | 2.0 | 1.5 |",
+            "| meta | 0.300 | **0.050** | **1.0** | 2.0 |",
         ]
 
     def test_a_missing_file_is_named(self, tmp_path, capsys):

@@ -33,7 +33,7 @@ def test_ranking_losses_count_misordered_pairs():
         assert found[i, s] == sum((f[j] < f[k]) != (y[j] < y[k]) for j, k in pairs)
 
 
-def test_weights_are_shares_of_samples_won_and_ties_are_the_studys_own():
+def test_weights_are_shares_of_samples_won_and_ties_go_to_the_study():
     losses = torch.tensor([[0, 5, 5, 1], [3, 5, 0, 1], [4, 5, 4, 1]])
     np.testing.assert_allclose(rgpe.weights_of(losses), [0.25, 0.25, 0.5])
 
@@ -44,7 +44,7 @@ def test_a_useless_past_task_is_dropped():
     np.testing.assert_allclose(rgpe.weights_of(losses), [0.0, 1.0])
 
 
-def test_leaving_one_out_is_predicting_from_the_others():
+def test_leave_one_out_predictions_equal_those_from_the_other_trials():
     X = line(8, 1)
     y = wave(X)
     model = rgpe.fit_gp(X, y)

@@ -200,7 +200,7 @@ def test_the_surroundings_of_the_best_trials_are_searched():
     def peak(points: Tensor) -> Improvement:
         return improvement(-(points - 0.123456).abs().sum(-1).clamp_max(0.02))
 
-    space = Space({name: UNIT for name in "abcd"})
+    space = Space(dict.fromkeys("abcd", UNIT))
     best = np.full((1, 4), 0.124)
     reached = evaluate(peak, maximum(peak, space, best, samples=2, iterations=20).points[:1])
     assert reached > -0.0005

@@ -171,7 +171,8 @@ def plain(space: Space, samples: np.ndarray, probabilities: np.ndarray) -> dict[
             inside = [
                 probability
                 for position, probability in zip(samples[:, column], probabilities, strict=True)
-                if not math.isnan(position) and min(math.floor(position * parts), parts - 1) == part
+                if not math.isnan(position)
+                and min(math.floor(position * parts), parts - 1) == part
             ]
             enough = len(inside) >= SETTINGS.hopeless_samples
             hopeless.append(enough and max(inside) < SETTINGS.hopeless_probability)

@@ -90,7 +90,9 @@ def test_by_how_much_a_trial_failed_does_not_matter():
 
 def test_the_unit_of_the_values_does_not_matter():
     values = np.sin(7.0 * GRID[:, 0])
-    scores = candidate_scores([past_task(values), past_task(1e-6 * values + 3.0)], LINE, GRID, SETTINGS)
+    scores = candidate_scores(
+        [past_task(values), past_task(1e-6 * values + 3.0)], LINE, GRID, SETTINGS
+    )
     np.testing.assert_allclose(scores[:, 0], scores[:, 1], atol=1e-6)
 
 

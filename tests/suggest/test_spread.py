@@ -52,7 +52,9 @@ def distance(one: np.ndarray, other: np.ndarray) -> float:
 
 def test_the_chosen_points_come_first_and_are_made_up_to_the_count():
     chosen = list(existing(MIXED, 2, seed=1))
-    points = spread(study(MIXED, existing(MIXED, 5)), chosen, 5, np.random.default_rng(0), SETTINGS)
+    points = spread(
+        study(MIXED, existing(MIXED, 5)), chosen, 5, np.random.default_rng(0), SETTINGS
+    )
     assert len(points) == 5
     np.testing.assert_array_equal(points[:2], chosen)
     assert_exist(MIXED, np.stack(points))
@@ -60,7 +62,9 @@ def test_the_chosen_points_come_first_and_are_made_up_to_the_count():
 
 def test_enough_chosen_points_need_no_others():
     chosen = list(existing(MIXED, 3, seed=1))
-    points = spread(study(MIXED, existing(MIXED, 5)), chosen, 3, np.random.default_rng(0), SETTINGS)
+    points = spread(
+        study(MIXED, existing(MIXED, 5)), chosen, 3, np.random.default_rng(0), SETTINGS
+    )
     np.testing.assert_array_equal(points, chosen)
 
 

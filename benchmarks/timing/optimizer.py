@@ -1,11 +1,7 @@
-"""What the learned optimizer costs, and where it might break; prints a line as each is known.
+"""What the learned optimizer costs, and where it might break.
 
-python -m benchmarks.optimizer_cost time --millions 10      # against AdamW, fused
-python -m benchmarks.optimizer_cost memory --millions 10
-python -m benchmarks.optimizer_cost horizon # 10 times too long
-python -m benchmarks.optimizer_cost width # 16 times as wide
-python -m benchmarks.optimizer_cost bf16
-python -m benchmarks.optimizer_cost small # a few hundred rows: held-out losses
+``time`` and ``memory`` compare it with AdamW; ``horizon`` trains ten times longer than planned,
+``width`` networks up to 16 times as wide, ``bf16`` in bfloat16, ``small`` on a few hundred rows.
 """
 
 from __future__ import annotations
@@ -28,7 +24,7 @@ from metahpo.train.optimizer.inner_data import DataError, Dataset, keel
 REPEATS = 5
 # KEEL's data sets of a few hundred rows that meta-training does not have.
 SMALL = ("wdbc", "ionosphere", "sonar", "pima")
-# Of the learned optimizer, where data are few.
+# The learned optimizer's weight decay where data are few.
 DECAY = 0.5
 
 
@@ -47,7 +43,10 @@ def layers(millions: float, device: str) -> list[nn.Parameter]:
 
 
 def seconds(step: Callable[[], object], device: str) -> float:
-    """Of one call: of processor time, which other programs do not lengthen, or of the device."""
+    """Processor time of one call, or its time on the device.
+
+    Other programs do not lengthen processor time.
+    """
     if device == "cpu":
         begin = time.process_time()
         step()
@@ -59,7 +58,7 @@ def seconds(step: Callable[[], object], device: str) -> float:
 
 
 def compare_time(options: argparse.Namespace) -> None:
-    """Medians of steps taken in turn, so that what else the machine does meets both."""
+    """Print medians of steps taken in turn, so that other work on the machine affects both."""
     parameters = layers(options.millions, options.device)
     count = sum(p.numel() for p in parameters)
     both: list[Optimizer] = [
@@ -77,12 +76,12 @@ def compare_time(options: argparse.Namespace) -> None:
     taken = [[seconds(step, options.device) for step in steps] for _ in range(REPEATS)]
     ours, adamw, part = (statistics.median(column) for column in zip(*taken, strict=True))
     print(f"{count / 1e6:.1f} M parameters, {options.device}, {options.threads} threads: learned "
-          f"{ours:.4f} s (to make its matrices orthogonal, one by one, takes {part:.4f} s), fused "
+          f"{ours:.4f} s (making its matrices orthogonal, one by one, takes {part:.4f} s), fused "
           f"AdamW {adamw:.4f} s, {ours / adamw:.1f} times")  # fmt: skip
 
 
 def compare_memory(options: argparse.Namespace) -> None:
-    """Bytes of state for each parameter, as tensors say."""
+    """Print the bytes of the state's tensors for each parameter."""
     parameters = layers(options.millions, options.device)
     count = sum(p.numel() for p in parameters)
     for optimizer in (LearnedOptimizer(parameters, 1000), AdamW(parameters)):
@@ -97,7 +96,7 @@ def compare_memory(options: argparse.Namespace) -> None:
 
 
 def trained(network: nn.Module, num_steps: int, steps: int) -> list[float]:
-    """Losses on KEEL's penbased, of which the meta-training knows nothing."""
+    """Losses on KEEL's penbased, which meta-training does not use."""
     [data] = keel(["penbased"])
     rows = torch.Generator().manual_seed(0)
     optimizer = LearnedOptimizer(network, num_steps)
@@ -123,7 +122,7 @@ def _mean(losses: list[float]) -> float:
 
 
 def horizon(options: argparse.Namespace) -> None:
-    """Ten times as long as it was told."""
+    """Print losses of a training ten times as long as ``num_steps``."""
     steps = options.steps
     losses = trained(_network(64), steps, 10 * steps)
     for times in (1, 2, 5, 10):
@@ -132,7 +131,7 @@ def horizon(options: argparse.Namespace) -> None:
 
 
 def width(options: argparse.Namespace) -> None:
-    """Nothing retuned; AdamW at its default rate beside it would need another rate."""
+    """Print losses of networks of several widths, with nothing retuned."""
     for times in (1, 4, 16):
         losses = trained(_network(32 * times), options.steps, options.steps)
         tenth = max(1, options.steps // 10)
@@ -141,14 +140,14 @@ def width(options: argparse.Namespace) -> None:
 
 
 def bf16(options: argparse.Namespace) -> None:
-    """Parameters in bfloat16 against single precision."""
+    """Print losses with parameters in bfloat16 and in single precision."""
     for dtype in (torch.float32, torch.bfloat16):
         losses = trained(_network(64).to(dtype), options.steps, options.steps)
         print(f"{dtype}: loss {_mean(losses[-max(1, options.steps // 10) :]):.5f} at the end")
 
 
 def small(options: argparse.Namespace) -> None:
-    """Data of a few hundred rows, which any network fits: what is left on held-out rows."""
+    """Print held-out losses on data of a few hundred rows, which any network fits."""
     makers: dict[str, Callable[[nn.Module], Optimizer]] = {
         "learned": lambda network: LearnedOptimizer(network, options.steps),
         "learned, decay": lambda network: LearnedOptimizer(network, options.steps, DECAY),
@@ -188,17 +187,17 @@ CHECKS = {
 }
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.optimizer_cost", description=(__doc__ or "").splitlines()[0]
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
     parser.add_argument("check", choices=CHECKS)
-    parser.add_argument("--millions", type=float, default=10.0, help="of parameters")
+    parser.add_argument("--millions", type=float, default=10.0, help="millions of parameters")
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
-    options = parser.parse_args(arguments)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure and print a line as each figure is there."""
     torch.set_num_threads(options.threads)
     try:
         CHECKS[options.check](options)
@@ -206,7 +205,3 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
