@@ -6,7 +6,7 @@ import torch
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from torch import Tensor
 
-from metahpo.settings import DEFAULT_SETTINGS, Effort
+from metahpo.settings import DEFAULT_SETTINGS, Effort, SearchSettings
 from metahpo.suggest.acquisition import Acquisition, Maximum, maximise
 from metahpo.surrogate.aligned_history import AlignedHistory
 from metahpo.surrogate.contract import Improvement
@@ -62,7 +62,7 @@ def maximum(
     best: np.ndarray | None = None,
     candidates: np.ndarray | None = None,
     seed: int = 0,
-    few_levels: int = DEFAULT_SETTINGS.search.few_levels,
+    settings: SearchSettings = DEFAULT_SETTINGS.search,
     **effort: int,
 ) -> Maximum:
     nothing = np.empty((0, len(space)))
@@ -73,7 +73,7 @@ def maximum(
         nothing if candidates is None else candidates,
         np.random.default_rng(seed),
         Effort(**effort),
-        few_levels,
+        settings,
     )
 
 
@@ -244,7 +244,14 @@ def test_of_few_levels_one_changes_in_each_turn(few_levels, reached):
 
     at_zero = space.encode([{"n": 0}])
     found = maximum(
-        stairs, space, at_zero, samples=1, neighbours=0, starts=1, turns=3, few_levels=few_levels
+        stairs,
+        space,
+        at_zero,
+        samples=1,
+        neighbours=0,
+        starts=1,
+        turns=3,
+        settings=SearchSettings(few_levels=few_levels),
     )
     start = int(8 * found.samples[0, 0])
     np.testing.assert_allclose(found.points, space.encode([{"n": min(start + reached, 7)}]))

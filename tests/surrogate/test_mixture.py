@@ -193,6 +193,13 @@ def test_densities_are_weighed_means():
     np.testing.assert_allclose(made.log_densities, expected)
 
 
+@pytest.mark.parametrize("other", [None, TARGET])
+def test_a_density_that_is_not_known_stays_so(other):
+    partly = np.array([np.nan, -1.0, np.nan, 0.0])
+    made = mix(replace(INFORMED, log_densities=partly), other, SETTINGS)
+    np.testing.assert_array_equal(np.isnan(made.log_densities), np.isnan(partly))
+
+
 @pytest.mark.parametrize(("log_odds", "heaviest"), [(-1.0, TARGET), (1.0, INFORMED)])
 def test_the_heaviest_member_predicts(log_odds, heaviest):
     points = POINTS.numpy()

@@ -4,10 +4,18 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metahpo.surrogate.scores import FENCE, Warp, own_warp, standardising_warp, tells_unit
+from metahpo.surrogate.scores import (
+    FENCE,
+    Warp,
+    compressed,
+    own_warp,
+    standardising_warp,
+    tells_unit,
+)
 from metahpo.tasks.task import bounded
 
 # The time a case takes says nothing on a busy machine.
@@ -18,6 +26,16 @@ warps = st.builds(
     Warp, st.floats(-1e3, 1e3), st.floats(1e-3, 1e3), st.floats(0, 10) | st.just(math.inf)
 )
 values = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=8).map(np.array)
+
+many = st.lists(st.floats(-10, 10), min_size=2, max_size=12, unique_by=lambda v: round(v, 3))
+
+
+@given(many, st.sampled_from([0.0, 1.0, math.inf]))
+def test_arrays_and_tensors_are_compressed_by_one_formula(values, knee):
+    array = np.array(values)
+    expected = [v if v >= -knee else -knee - math.log1p(-knee - v) for v in values]
+    np.testing.assert_allclose(compressed(array, knee), expected, atol=1e-12)
+    np.testing.assert_allclose(compressed(torch.from_numpy(array), knee), expected, atol=1e-12)
 
 
 @given(warps, values)
@@ -161,8 +179,6 @@ def test_other_values_tell_one(values):
 
 
 # ---- the warp of a model that knows one task alone -----------------------------------------
-
-many = st.lists(st.floats(-10, 10), min_size=2, max_size=12, unique_by=lambda v: round(v, 3))
 
 
 @given(many.map(np.array))

@@ -16,7 +16,7 @@ from scipy.optimize import minimize
 from scipy.stats import qmc
 from torch import Tensor
 
-from metahpo.settings import Effort
+from metahpo.settings import Effort, SearchSettings
 from metahpo.surrogate.contract import Improvement
 from metahpo.tasks.space import INACTIVE_POSITION, Array, Space
 
@@ -45,7 +45,7 @@ def maximise(
     candidates: Array,
     rng: np.random.Generator,
     effort: Effort,
-    few_levels: int,
+    settings: SearchSettings,
 ) -> Maximum:
     """Points of large acquisition value.
 
@@ -56,16 +56,17 @@ def maximise(
         candidates: ``m x d``, further points to try (the past's best configurations).
         rng: Of the samples.
         effort: How hard to search.
-        few_levels: A number with more levels is climbed as if it were continuous.
+        settings: What counts as hopeless, where the search does not start, and which numbers
+            have few levels.
     """
     sobol = qmc.Sobol(len(space), rng=rng).random(effort.samples)
     around = _neighbours(space, best[: effort.centres], effort.neighbours, rng)
     pool = _canonical(space, np.concatenate([sobol, around, candidates]))
     improvement = _evaluate(acquisition, pool)
-    found = _largest(pool, improvement.log_expected.numpy(), effort.starts)
+    found = _largest(pool, _promise(improvement, settings.hopeless_probability), effort.starts)
     for _ in range(effort.turns):
         climbed = _climb(acquisition, space, found[0], effort.iterations)
-        changed = _single_changes(space, climbed, few_levels)
+        changed = _single_changes(space, climbed, settings.few_levels)
         fresh = np.concatenate([climbed, changed])
         values = _evaluate(acquisition, fresh).log_expected.numpy()
         found = _largest(
@@ -73,6 +74,13 @@ def maximise(
         )
     probabilities = improvement.probability.numpy()[: effort.samples]
     return Maximum(found[0], pool[: effort.samples], probabilities)
+
+
+def _promise(improvement: Improvement, hopeless: float) -> Array:
+    """Acquisition values, -inf at hopeless points unless all are."""
+    values, probabilities = improvement.log_expected.numpy(), improvement.probability.numpy()
+    out = probabilities < hopeless
+    return values if out.all() else np.where(out, -np.inf, values)
 
 
 def _largest(points: Array, values: Array, count: int) -> tuple[Array, Array]:

@@ -183,7 +183,7 @@ def _maximise_improvement(situation: _Situation) -> Decision:
             situation.view.candidates,
             situation.rng,
             surrogate.effort,
-            search.few_levels,
+            search,
         )
         if not chosen:
             hopeless = hopeless_part(study.space, maximum.samples, maximum.probabilities, search)

@@ -69,7 +69,8 @@ class Mixture:
     def log_densities(self) -> Array:
         """``n``, of the mixture with its present weights."""
         weighed = [m.surrogate.log_densities + math.log(m.weight) for m in self.members]
-        return np.logaddexp.reduce(weighed)
+        with np.errstate(invalid="ignore"):  # NaN stays NaN
+            return np.logaddexp.reduce(weighed)
 
     def predict(self, points: Array) -> tuple[Array, Array] | None:
         """Means and standard deviations by the heaviest member, ``n`` each."""

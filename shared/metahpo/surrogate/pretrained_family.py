@@ -76,7 +76,9 @@ class PretrainedFamily:
         Raises:
             numpy.linalg.LinAlgError: A covariance cannot be factorised.
         """
-        if not (history.tasks and settings.transfer) or self._fits_learner(history, settings):
+        reads_past = bool(history.tasks) and settings.transfer
+        # Without trials there is nothing to fit a Gaussian process to.
+        if not (reads_past and len(study.values)) or self._fits_learner(history, settings):
             return self._network_mixture(study, history, settings)
         followed = self._gaussian.fit(study, history, settings)
         if followed.trust is None or followed.trust >= settings.trust.min_gp_trust:

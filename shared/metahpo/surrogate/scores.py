@@ -20,9 +20,11 @@ space is a plateau, magnifying the plateau's ripples hides the slope that leads 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from metahpo.tasks.space import Array
 
@@ -47,13 +49,11 @@ class Warp(NamedTuple):
     knee: float = 0.0
 
     def scores(self, values: Array) -> Array:
-        """N scores of n values."""
-        z = (values - self.centre) / self.unit
-        below = -self.knee - COMPRESSION * np.log1p(self._short(z) / COMPRESSION)
-        return np.where(z < -self.knee, below, z)
+        """``n`` scores of ``n`` values."""
+        return compressed((values - self.centre) / self.unit, self.knee)
 
     def values(self, scores: Array) -> Array:
-        """N values of n scores."""
+        """``n`` values of ``n`` scores."""
         below = -self.knee - COMPRESSION * np.expm1(self._short(scores) / COMPRESSION)
         return self.centre + self.unit * np.where(scores < -self.knee, below, scores)
 
@@ -66,13 +66,33 @@ class Warp(NamedTuple):
         return self.values(mean), (high - low) / 2.0
 
     def log_slopes(self, values: Array) -> Array:
-        """N logarithms of d scores / d values: they carry densities back to values."""
+        """``n`` logarithms of d scores / d values: they carry densities back to values."""
         z = (values - self.centre) / self.unit
         return -np.log1p(self._short(z) / COMPRESSION) - math.log(self.unit)
 
     def _short(self, z: Array) -> Array:
-        """How far each z lies below the knee; nothing where there is none."""
+        """How far each z lies below the knee; 0 above it."""
         return np.maximum(-self.knee - z, 0.0)
+
+
+@overload
+def compressed(z: Array, knee: float) -> Array: ...
+
+
+@overload
+def compressed(z: Tensor, knee: float) -> Tensor: ...
+
+
+def compressed(z: Array | Tensor, knee: float) -> Array | Tensor:
+    """The one formula of scores, for arrays and tensors: linear above the knee, logarithmic below.
+
+    Args:
+        z: Values in units of the scale, from its centre.
+        knee: The score, with its sign turned, below which scores are compressed.
+    """
+    library: Any = torch if isinstance(z, Tensor) else np
+    short = (-knee - z).clip(0.0) / COMPRESSION
+    return library.where(z < -knee, -knee - COMPRESSION * library.log1p(short), z)
 
 
 def tells_unit(values: Array) -> bool:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metahpo.surrogate.scores import ROUNDING, Warp
+from metahpo.surrogate.scores import ROUNDING, Warp, compressed
 
 KNEE = 1.0
 PRIOR_TRIALS = 2.0
@@ -36,8 +36,7 @@ class Scale(NamedTuple):
     def scores(self, values: Tensor) -> Tensor:
         """Scores of ``batch_shape x n`` values, float32."""
         z = (values - self.centre.unsqueeze(-1)) / self.unit.unsqueeze(-1)
-        below = -KNEE - torch.log1p((-KNEE - z).clamp_min(0.0))
-        return torch.where(z < -KNEE, below, z).float()
+        return compressed(z, KNEE).float()
 
     @property
     def warp(self) -> Warp:
