@@ -7,8 +7,6 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 import metahpo
 from metahpo.archive import Archive
 from metahpo.recommendation.recommend import METHODS, choose, normalised
-from metahpo.similarity import LearnedMetric, Neighbours, Standardiser
-from metahpo.similarity.metric import rank_correlations
 from metahpo.tasks.space import Space
 from metahpo.tasks.task import Task, Trial
 
@@ -133,41 +131,3 @@ def test_votes_are_for_the_best_however_the_rest_did():
     alike = np.full(3, 1 / 3)
     assert choose(scores, alike, 1) == [1]
     assert choose(scores, alike, 1, vote=True) == [0]
-
-
-def test_standardised_metafeatures_are_ranks():
-    past = [{"a": 10.0**i, "constant": 1.0, "rare": 1.0 if i == 0 else NAN} for i in range(7)]
-    standardiser = Standardiser(past)
-    assert standardiser.names == ("a",)
-    column = standardiser.table[:, 0]
-    assert np.all(np.diff(column) > 0)
-    assert column.mean() == pytest.approx(0.0, abs=1e-12)
-    assert column.std() == pytest.approx(1.0)
-    assert standardiser({"a": 1e99})[0] == column[-1]
-    assert np.isnan(standardiser({"b": 1.0})[0])
-
-
-def test_what_repeats_another_metafeature_counts_once():
-    past = [{"a": float(i), "log": np.log(i + 1), "b": float(i % 3)} for i in range(9)]
-    assert Standardiser(past).names == ("a", "b")
-
-
-def test_the_nearest_count():
-    past = [{"a": value} for value in (0.0, 1.0, 2.0, 10.0)]
-    weights = Neighbours(2).fit(past, np.eye(4)).weights({"a": 0.4})
-    np.testing.assert_allclose(weights, [0.5, 0.5, 0.0, 0.0])
-    with pytest.raises(ValueError, match="k must be at least 1"):
-        Neighbours(0)
-
-
-def test_the_learned_metric_is_reproducible():
-    past = [{"a": float(i), "b": float(i % 3)} for i in range(9)]
-    performance = np.random.default_rng(0).normal(size=(9, 6))
-    first, second = (LearnedMetric(seed=1).fit(past, performance) for _ in range(2))
-    np.testing.assert_array_equal(first.weights({"a": 2.5}), second.weights({"a": 2.5}))
-
-
-def test_rank_correlations():
-    performance = np.array([[1.0, 2.0, 3.0], [10.0, 20.0, 90.0], [3.0, 2.0, 1.0], [1, 1, 1]])
-    expected = [[1, 1, -1, 0], [1, 1, -1, 0], [-1, -1, 1, 0], [0, 0, 0, 0]]
-    np.testing.assert_allclose(rank_correlations(performance), expected, atol=1e-12)

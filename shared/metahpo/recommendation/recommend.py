@@ -19,10 +19,10 @@ import numpy as np
 from metahpo.archive import Archive
 from metahpo.similarity import (
     Distance,
+    EqualWeights,
     GaussianKernel,
     LearnedMetric,
     Neighbours,
-    Portfolio,
     Similarity,
     default_kglasso,
     ranked,
@@ -41,7 +41,7 @@ METHODS: Mapping[str, Callable[[int], Similarity]] = {
     "cosine": lambda seed: Neighbours(15, Distance.COSINE, shrinkage=0.6),
     "kernel": lambda seed: GaussianKernel(quantile=0.05),
     "metric": lambda seed: LearnedMetric(seed=seed),
-    "portfolio": lambda seed: Portfolio(),
+    "portfolio": lambda seed: EqualWeights(),
 }
 # Where the past tasks tried at least as many configurations in common, those are compared as
 # they were observed; otherwise models of the past tasks predict each other's best ones.
