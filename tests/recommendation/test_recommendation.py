@@ -88,11 +88,14 @@ def test_wrong_arguments_raise_errors_that_name_them():
         metahpo.recommend({}, tasks, method="magic")
 
 
-def test_an_archive_without_usable_tasks_is_an_error():
-    with pytest.raises(ValueError, match="no task with observed trials"):
-        metahpo.recommend({}, [])
+def test_past_tasks_without_observed_trials_are_an_error():
+    with pytest.raises(ValueError, match="no past task has observed trials"):
+        metahpo.recommend({}, [Task("empty", Space({}))])
+
+
+def test_past_tasks_without_a_common_hyperparameter_are_an_error():
     other = Task("new", Space({"depth": FloatDistribution(0, 1)}))
-    with pytest.raises(ValueError, match="no task with observed trials"):
+    with pytest.raises(ValueError, match=r"shares a hyperparameter .* \(depth\)"):
         metahpo.recommend(other, described_tasks(3))
 
 

@@ -1,4 +1,4 @@
-"""Meta-features become normal scores; those that say nothing are left out."""
+"""Meta-features become normal scores; uninformative ones are left out."""
 
 import numpy as np
 import pytest

@@ -56,7 +56,7 @@ def dataset_metafeatures(
     groups = [*_GROUPS, landmarker_features] if landmarkers else _GROUPS
     features: dict[str, float] = {}
     with warnings.catch_warnings():
-        # Means of empty slices and overflows end as NaN, which is what is documented.
+        # Means of empty slices and overflows give NaN, as documented.
         warnings.simplefilter("ignore", RuntimeWarning)
         for group in groups:
             features |= _compute(group, sample)

@@ -60,7 +60,7 @@ def dynamics_metafeatures(
     if curve is None and train is not None:
         curve = [float(value) for value in islice(train(), steps)]
     times, values = _points(curve)
-    # Overflows end as NaN.
+    # Overflows give NaN.
     with np.errstate(all="ignore"):
         features = {
             **_shape(times, -values if maximise else values),

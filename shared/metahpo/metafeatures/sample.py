@@ -114,7 +114,7 @@ def _target(y: Any, regression: bool | None) -> tuple[Array | None, bool]:
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1:
-        # Several targets per row are neither classes nor a single quantity.
+        # Several targets per row are neither classes nor one quantity: treated as no target.
         return None, False
     values, categorical = as_numbers(array)
     values = np.where(np.isfinite(values), values, np.nan)

@@ -1,4 +1,4 @@
-"""Small summaries of arrays that ignore what is not finite; NaN if nothing is left."""
+"""Summaries of arrays without their non-finite values; NaN if no values are left."""
 
 from __future__ import annotations
 

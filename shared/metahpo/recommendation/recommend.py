@@ -78,8 +78,8 @@ def recommend(
         seed: Seed of the learned metric and of models of past tasks.
 
     Raises:
-        ValueError: If ``k`` is below 1, the method is unknown, or no past task with observed
-            trials shares a hyperparameter with the search space.
+        ValueError: If ``k`` is below 1, the method is unknown, no past task has observed
+            trials, or none of them shares a hyperparameter with the search space.
         ArchiveError: If there is no archive at the path.
     """
     if k < 1:
@@ -88,23 +88,26 @@ def recommend(
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     described = task.metafeatures if isinstance(task, Task) else task
     past = [other for other in _tasks(archive) if other.observed and not _same(other, task)]
+    if not past:
+        raise ValueError("no past task has observed trials; add some with `metahpo collect`")
     space = task.space if isinstance(task, Task) and len(task.space) else None
     space = space or expected_space(past, described)
     aligned = [(other, view) for other in past if space and (view := align(other, space))]
     if space is None or not aligned:
-        raise ValueError("the archive has no task with observed trials in this search space")
+        names = ", ".join(space or ())
+        raise ValueError(f"no past task shares a hyperparameter with the search space ({names})")
     tasks, views = zip(*aligned, strict=True)
     points, scores = candidates(views, space, seed)
     similarity = METHODS[method](seed)
     similarity.fit([other.metafeatures for other in tasks], ranked(scores))
     weights = similarity.weights(described)
     chosen = choose(scores, weights, k, vote=method == "vote")
-    order = np.argsort(-weights, kind="stable")
+    order = np.argsort(-weights, kind="stable").tolist()
     items = _with_evidence(chosen, space.decode(points[chosen]), scores, weights, order, tasks)
     return Recommendations(
         items,
         method,
-        tuple((tasks[row].name, float(weights[row])) for row in order.tolist()),
+        tuple((tasks[row].name, float(weights[row])) for row in order),
         tuple(similarity.importance.items()),
     )
 
@@ -151,7 +154,7 @@ def _with_evidence(
     configurations: Sequence[Configuration],
     scores: Array,
     weights: Array,
-    order: Array,
+    order: Sequence[int],
     tasks: Sequence[Task],
 ) -> tuple[Recommendation, ...]:
     """The chosen candidates with their predicted scores and the past tasks behind them."""
@@ -161,7 +164,7 @@ def _with_evidence(
             float(np.clip(weights @ scores[:, index], 0.0, 1.0)),
             tuple(
                 Evidence(tasks[row].name, float(weights[row]), float(scores[row, index]))
-                for row in order[:EVIDENCE_TASKS].tolist()
+                for row in order[:EVIDENCE_TASKS]
             ),
         )
         for index, configuration in zip(chosen, configurations, strict=True)

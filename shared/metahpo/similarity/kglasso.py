@@ -1,4 +1,4 @@
-"""Kernel group lasso as a similarity: learns which meta-features say how tasks rank.
+"""Kernel group lasso as a similarity: selects meta-features that predict rankings.
 
 The lasso (``group_lasso``, ``regularisation_path``) selects meta-features; a kernel ridge
 regression on them gives the weights of the past tasks.

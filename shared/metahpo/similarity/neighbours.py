@@ -43,7 +43,7 @@ class _DistanceBased:
 
     @property
     def importance(self) -> dict[str, float]:
-        """Equal shares: every meta-feature enters the distance alike."""
+        """Equal shares: every meta-feature has the same influence on the distance."""
         names = self.standardiser.names
         return {name: 1.0 / len(names) for name in names}
 
@@ -111,7 +111,7 @@ class GaussianKernel(_DistanceBased):
 
 
 def distances(table: Array, own: Array, distance: Distance = Distance.EUCLIDEAN) -> Array:
-    """Return the distances of one task to t others, over what is known of both.
+    """Return the distances of one task to t others, over the meta-features known of both.
 
     Args:
         table: `t x f`, NaN where unknown.

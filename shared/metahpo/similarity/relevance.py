@@ -75,7 +75,7 @@ def _standardised_squares(table: Array, own: Array) -> tuple[Array, Array]:
 def relevance(
     present: Mapping[str, float], past: Sequence[Mapping[str, float]], overlap: Array
 ) -> Array:
-    """Return prior weights by all meta-features alike.
+    """Return prior weights in which all meta-features count equally.
 
     Args:
         present: Meta-features of the present task, by name.
@@ -116,6 +116,6 @@ def learned_relevance(
     if not present or len(past) < MINIMUM_TASKS:
         return relevance(present, past, overlap)
     lasso = default_kglasso().fit(past, ranked(performance))
-    # A prior mean cannot use the negative weights of tasks that rank the other way round.
+    # A prior mean cannot use negative weights, which mark tasks with the reverse ranking.
     weights = np.maximum(lasso.weights(present), 0.0) * overlap
     return weights / weights.sum()

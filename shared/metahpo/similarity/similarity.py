@@ -17,8 +17,8 @@ class Similarity(Protocol):
     """Weights of past tasks for a new task, given the meta-features of both.
 
     The performance of a configuration on the new task is predicted as the weighted mean of its
-    performance on the past tasks. A similarity is fitted once and then asked for the weights of
-    any number of new tasks; it must accept tasks without meta-features and NaN among them.
+    performance on the past tasks. A similarity is fitted once and then gives weights for any
+    number of new tasks. It must accept tasks without meta-features and NaN among meta-features.
 
     To add one, implement the three members and add a line to ``METHODS`` in
     ``metahpo.recommendation.recommend``; ``docs/recommend.md`` has a worked example, and
@@ -45,8 +45,7 @@ class Similarity(Protocol):
             present: Meta-features of the new task, by name; possibly none.
 
         Returns:
-            `t`, sums to 1. Entries may be negative, for tasks that rank configurations the
-            other way round.
+            `t`, sums to 1. Entries may be negative, for tasks with the reverse ranking.
         """
         ...
 
