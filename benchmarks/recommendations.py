@@ -23,7 +23,7 @@ from scipy.special import softmax
 from metahpo.archive import Archive
 from metahpo.recommendation.recommend import METHODS, choose, normalised
 from metahpo.similarity import ranked
-from metahpo.similarity.metric import rank_correlations
+from metahpo.similarity.learned_metric import rank_correlations
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 import svm_problem

@@ -1,12 +1,12 @@
-"""Tune the network of ``mlp_problem`` on many data sets and keep what was learned in an archive.
+"""Tune the network of ``mlp_problem`` on many data sets and store the trials in an archive.
 
-This is the past that ``quickstart.py`` learns from: what a team would have after a year of
+This is the history that ``quickstart.py`` uses, such as a team might have after a year of
 tuning. Half of the trials are drawn at random, half are suggested by Optuna's TPE.
 
     python examples/build_history.py --archive out/history
 
-Interrupt and repeat it as you like: finished trials are kept in the storage, and data sets that
-the archive holds are skipped.
+The script can be interrupted and repeated: finished trials are kept in the storage, and data
+sets that the archive already contains are skipped.
 """
 
 from __future__ import annotations
@@ -32,43 +32,44 @@ SEED = 0
 
 
 def main() -> None:
-    """Tune every data set that the archive lacks."""
+    """Tune the network on every data set that the archive does not contain."""
     arguments = parse_arguments()
-    # A network that diverged is a failed trial, of which Optuna would warn each time.
+    # Networks that diverge are failed trials, and Optuna would warn about each of them.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     torch.set_num_threads(1)
     archive = Archive(arguments.archive)
-    known = archive.names() if Path(arguments.archive).is_dir() else []
-    names = [name for name in arguments.datasets if name not in known]
+    existing = archive.names() if Path(arguments.archive).is_dir() else []
+    names = [name for name in arguments.datasets if name not in existing]
     trials = arguments.random + arguments.tpe
     with tqdm(total=trials * len(names), unit="trial", smoothing=0.05) as bar:
         for name in names:
             bar.set_description(name)
             task = tune(name, arguments.random, arguments.tpe, arguments.storage, bar.update)
             archive.add(task)
-    print(f"{arguments.archive} holds {len(known) + len(names)} tasks, {len(names)} of them new")
+    total = len(existing) + len(names)
+    print(f"{arguments.archive} contains {total} tasks, {len(names)} of them new")
 
 
 def parse_arguments() -> argparse.Namespace:
-    """What the command line asks for."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description="Fill an archive with past tuning.")
-    parser.add_argument("--archive", default="examples/history", help="where the tasks go")
+    parser.add_argument("--archive", default="examples/history", help="archive to fill")
     parser.add_argument("--datasets", nargs="+", default=mlp_problem.HISTORY, metavar="NAME")
-    parser.add_argument("--random", type=int, default=30, help="random trials a data set")
-    parser.add_argument("--tpe", type=int, default=30, help="then TPE trials a data set")
+    parser.add_argument("--random", type=int, default=30, help="random trials per data set")
+    parser.add_argument("--tpe", type=int, default=30, help="TPE trials per data set, after these")
     parser.add_argument("--storage", default="out/history.db", help="SQLite file of the studies")
     return parser.parse_args()
 
 
 def tune(name: str, random: int, tpe: int, storage: str, tick: Callable[[], object]) -> Task:
-    """A data set's study as a task, after as many trials as it still lacks.
+    """Run the missing trials of a data set's study and return the study as a task.
 
     Args:
         name: One of ``mlp_problem.DATASETS``.
-        random: Trials drawn at random, to begin with.
-        tpe: Trials suggested by TPE, afterwards.
-        storage: SQLite file that keeps the study.
-        tick: Called after each trial, those found in the storage included.
+        random: Number of random trials at the start.
+        tpe: Number of trials suggested by TPE after these.
+        storage: SQLite file of the study.
+        tick: Called after each trial, including those found in the storage.
     """
     Path(storage).parent.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(
@@ -77,7 +78,7 @@ def tune(name: str, random: int, tpe: int, storage: str, tick: Callable[[], obje
     data = mlp_problem.load(name)
     objective = partial(mlp_problem.objective, data=data, seed=SEED)
     for number in range(random + tpe):
-        # A trial that was interrupted has failed; one that was killed is not counted.
+        # An interrupted trial counts as failed; a killed one is not counted and runs again.
         if number >= finished(study):
             study.sampler = sampler(name, number, random)
             study.optimize(objective, n_trials=1)
@@ -87,13 +88,13 @@ def tune(name: str, random: int, tpe: int, storage: str, tick: Callable[[], obje
 
 
 def finished(study: optuna.Study) -> int:
-    """The number of trials that ended."""
+    """Return the number of finished trials."""
     return sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
 
 
 def sampler(name: str, number: int, random: int) -> BaseSampler:
-    """Who suggests a trial; seeded by its number, so that a resumed study goes on the same."""
-    # The name, so that no two data sets see the same random configurations.
+    """Return the sampler of a trial, seeded by its number, so that resuming changes nothing."""
+    # The name enters the seed so that data sets have different random configurations.
     seed = SEED + number + zlib.crc32(name.encode()) // 2
     return RandomSampler(seed) if number < random else TPESampler(seed=seed)
 
@@ -102,4 +103,4 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        raise SystemExit("interrupted; repeat the command to go on") from None
+        raise SystemExit("interrupted; repeat the command to continue") from None

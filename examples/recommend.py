@@ -1,9 +1,9 @@
-"""Recommend configurations of a support vector machine for a data set, and try them.
+"""Recommend configurations of a support vector machine for a data set, and evaluate them.
 
     python examples/recommend.py --dataset heart
 
-The past is ``examples/svm_history``, made by ``build_svm_history.py``: 100 configurations on 64
-real data sets. Those that are made of the same rows as the data set at hand are left out.
+The history is ``examples/svm_history``, made by ``build_svm_history.py``: 100 configurations on
+64 real data sets. Data sets made of the same rows as the given one are left out.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from metahpo.metafeatures import extract
 
 
 def main() -> None:
-    """Print what is recommended, what it is expected to do, and what it does."""
-    parser = argparse.ArgumentParser(description="Recommendations before any trial.")
+    """Print the recommended configurations with their accuracy, and what they are based on."""
+    parser = argparse.ArgumentParser(description="Recommend configurations before any trial.")
     parser.add_argument("--dataset", default="heart", choices=svm_problem.DATASETS, metavar="NAME")
     parser.add_argument("--archive", default="examples/svm_history")
     parser.add_argument("--method", default="kglasso")

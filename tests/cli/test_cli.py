@@ -1,4 +1,4 @@
-"""The command line: what it prints, and how it ends."""
+"""The command line: what it prints, and its exit codes."""
 
 import subprocess
 import sys
@@ -9,11 +9,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
-from optuna.distributions import (
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import FloatDistribution
+from support.problems import NETWORK
 from support.ray_folders import params, write_trial
 
 from metahpo import cli
@@ -25,13 +22,7 @@ from metahpo.tasks.task import Task, Trial
 
 TASK = Task(
     "mnist",
-    Space(
-        {
-            "lr": FloatDistribution(1e-4, 1e-1, log=True),
-            "layers": IntDistribution(2, 8, step=2),
-            "act": CategoricalDistribution(["relu", None]),
-        }
-    ),
+    NETWORK,
     tuple(Trial({"lr": 0.01, "layers": 2, "act": None}, value) for value in range(7)),
     {"rows": 60000.0},
     created=1.7e9,
@@ -48,7 +39,7 @@ def archive(tmp_path: Path) -> str:
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:
-    """A database with a study to learn from and one without a trial."""
+    """A database with a study that has a finished trial and one that has none."""
     url = f"sqlite:///{tmp_path / 'hpo.sqlite3'}"
     study = optuna.create_study(storage=url, study_name="xgb", direction="minimize")
     study.tell(study.ask({"x": FloatDistribution(0, 1)}), 0.25)
@@ -64,7 +55,9 @@ def experiment(tmp_path: Path) -> str:
 
 
 class TestCollect:
-    def test_every_kind_of_source(self, archive, url, experiment, tmp_path, capsys):
+    def test_sources_of_every_kind_are_collected_together(
+        self, archive, url, experiment, tmp_path, capsys
+    ):
         to = str(tmp_path / "new")
         options = ["--to", to, "--metric", "eval/acc", "--mode", "max"]
         assert cli.main(["collect", archive, url, experiment, *options]) == 0
@@ -76,13 +69,13 @@ class TestCollect:
         assert Archive(to).names() == ["empty", "mnist", "train", "xgb"]
         assert Archive(to).task("xgb").trials[0].value == -0.25
 
-    def test_again(self, archive, tmp_path, capsys):
+    def test_collecting_again_leaves_the_archive_unchanged(self, archive, tmp_path, capsys):
         to = str(tmp_path / "new")
-        for told in ("2 added, 0 replaced, 0 unchanged", "0 added, 0 replaced, 2 unchanged"):
+        for counts in ("2 added, 0 replaced, 0 unchanged", "0 added, 0 replaced, 2 unchanged"):
             assert cli.main(["collect", archive, "--to", to]) == 0
-            assert told in capsys.readouterr().out
+            assert counts in capsys.readouterr().out
 
-    def test_a_source_of_no_known_kind(self, tmp_path, capsys):
+    def test_an_unreadable_source_lists_what_every_reader_said(self, tmp_path, capsys):
         to, missing = tmp_path / "new", str(tmp_path / "missing")
         assert cli.main(["collect", missing, "--to", str(to)]) == 1
         out, err = capsys.readouterr()
@@ -93,30 +86,32 @@ class TestCollect:
             assert reader in err
         assert not to.exists()
 
-    def test_a_folder_without_tasks(self, tmp_path, capsys):
+    def test_a_folder_without_tasks_is_an_error(self, tmp_path, capsys):
         assert cli.main(["collect", str(tmp_path), "--to", str(tmp_path / "new")]) == 1
         assert "no tasks in" in capsys.readouterr().err
 
-    def test_the_reader_that_recognises_a_source_has_the_word(self, experiment, tmp_path, capsys):
+    def test_only_the_reader_that_recognises_a_source_reports_its_error(
+        self, experiment, tmp_path, capsys
+    ):
         assert cli.main(["collect", experiment, "--to", str(tmp_path / "new")]) == 1
         err = capsys.readouterr().err
         assert "--metric" in err
         assert "optuna:" not in err
 
-    def test_a_mistyped_url_creates_nothing(self, tmp_path, capsys):
+    def test_a_mistyped_url_is_an_error_and_creates_no_file(self, tmp_path, capsys):
         source = f"sqlite:///{tmp_path / 'missing.db'}"
         assert cli.main(["collect", source, "--to", str(tmp_path / "new")]) == 1
         assert "there is no file" in capsys.readouterr().err
         assert not list(tmp_path.iterdir())
 
-    def test_an_archive_that_cannot_be_written(self, archive, tmp_path, capsys):
+    def test_an_archive_that_cannot_be_written_is_an_error(self, archive, tmp_path, capsys):
         (tmp_path / "file").write_text("")
         assert cli.main(["collect", archive, "--to", str(tmp_path / "file")]) == 1
         assert capsys.readouterr().err.startswith("metahpo: error: ")
 
 
 class TestShow:
-    def test_all(self, archive, capsys):
+    def test_all_tasks_are_listed_one_per_line(self, archive, capsys):
         assert cli.main(["show", archive]) == 0
         assert capsys.readouterr().out.splitlines() == [
             "task   trials  best  hyperparameters  meta-features  created",
@@ -124,32 +119,32 @@ class TestShow:
             "mnist  7       6     lr, layers, act  1              2023-11-14 22:13",
         ]
 
-    def test_one(self, archive, capsys):
+    def test_a_task_is_described_with_its_space_and_best_configurations(self, archive, capsys):
         assert cli.main(["show", archive, "--task", "mnist"]) == 0
         lines = capsys.readouterr().out.splitlines()
         assert "source    sqlite:///hpo.db" in lines
         assert "trials    7, 7 with a value" in lines
-        assert "  lr      number 0.0001 to 0.1, log scale" in lines
-        assert "  layers  whole number 2 to 8, step 2" in lines
+        assert "  lr      float from 0.0001 to 0.1, log scale" in lines
+        assert "  layers  integer from 2 to 8, step 2" in lines
         assert "  act     one of 'relu', None" in lines
         assert "  rows  60000" in lines
         best = [line for line in lines if line.endswith("lr=0.01, layers=2, act=None")]
         assert [line.split()[0] for line in best] == ["6", "5", "4", "3", "2"]
 
-    def test_one_with_nothing_in_it(self, archive, capsys):
+    def test_a_task_without_trials_is_described(self, archive, capsys):
         assert cli.main(["show", archive, "--task", "empty"]) == 0
         assert "trials    0, 0 with a value" in capsys.readouterr().out
 
-    def test_an_unknown_task(self, archive, capsys):
+    def test_an_unknown_task_is_an_error_that_suggests_a_name(self, archive, capsys):
         assert cli.main(["show", archive, "--task", "mnits"]) == 1
         assert "did you mean 'mnist'?" in capsys.readouterr().err
 
-    def test_no_archive(self, tmp_path, capsys):
+    def test_a_missing_archive_is_an_error_and_creates_no_folder(self, tmp_path, capsys):
         assert cli.main(["show", str(tmp_path / "missing")]) == 1
         assert "there is no archive at" in capsys.readouterr().err
         assert not list(tmp_path.iterdir())
 
-    def test_a_broken_file_is_told_of(self, archive, capsys):
+    def test_a_broken_file_is_skipped_with_a_warning(self, archive, capsys):
         (Path(archive) / "broken.parquet").write_bytes(b"")
         assert cli.main(["show", archive]) == 0
         out, err = capsys.readouterr()
@@ -167,7 +162,9 @@ class TestRecommend:
         return path
 
     @pytest.mark.parametrize("kind", ["csv", "parquet"])
-    def test_a_file(self, archive, data, kind, capsys):
+    def test_recommendations_for_a_file_are_printed_with_their_past_tasks(
+        self, archive, data, kind, capsys
+    ):
         if kind == "parquet":
             pa.parquet.write_table(pa.csv.read_csv(data), data.with_suffix(".parquet"))
         arguments = ["recommend", str(data.with_suffix(f".{kind}")), "--target", "class"]
@@ -176,33 +173,33 @@ class TestRecommend:
         assert lines[1].split() == ["1", "1.000", "lr=0.01,", "layers=2,", "act=None"]
         assert "  1.000  mnist" in lines
 
-    def test_what_is_missing_is_told(self, archive, data, capsys):
-        for arguments, told in (
+    def test_a_missing_file_column_or_archive_is_an_error(self, archive, data, capsys):
+        for arguments, message in (
             ([str(data), "--target", "clas"], "did you mean 'class'?"),
             ([f"{data}x", "--target", "class"], "there is no file"),
         ):
             assert cli.main(["recommend", *arguments, "--archive", archive]) == 1
-            assert told in capsys.readouterr().err
+            assert message in capsys.readouterr().err
         missing = ["--archive", f"{archive}x"]
         assert cli.main(["recommend", str(data), "--target", "class", *missing]) == 1
         assert "there is no archive" in capsys.readouterr().err
 
-    def test_the_methods_are_those_there_are(self):
+    def test_the_methods_on_offer_are_those_of_the_library(self):
         assert tuple(METHODS) == commands.METHODS
 
 
-class TestEnds:
+class TestExitCodes:
     @pytest.mark.parametrize(
         "arguments",
         [[], ["collect"], ["collect", "x"], ["collect", "x", "--to", "y", "--mode", "best"]],
     )
-    def test_what_cannot_be_parsed(self, arguments, capsys):
+    def test_a_command_that_cannot_be_parsed_exits_with_2(self, arguments, capsys):
         with pytest.raises(SystemExit) as ended:
             cli.main(arguments)
         assert ended.value.code == 2
         assert "usage: metahpo" in capsys.readouterr().err
 
-    def test_as_a_module(self, archive):
+    def test_the_package_runs_as_a_module(self, archive):
         run = subprocess.run(
             [sys.executable, "-m", "metahpo", "show", archive],
             check=True,
@@ -212,23 +209,23 @@ class TestEnds:
         assert "mnist" in run.stdout
         assert not run.stderr
 
-    def test_interrupted(self):
+    def test_an_interrupt_exits_with_130_and_prints_nothing(self):
         program = (
             "import os, signal, sys, time\n"
-            "from metahpo import cli\n"
+            "from metahpo.cli import commands\n"
             # A shell starts its background jobs with the signal ignored.
             "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             "def work(archive):\n"
             "    os.kill(os.getpid(), signal.SIGINT)\n"
             "    time.sleep(60)\n"
-            "cli.Archive.tasks = work\n"
-            "sys.exit(cli.main(['show', 'x']))\n"
+            "commands.Archive.tasks = work\n"
+            "sys.exit(commands.main(['show', 'x']))\n"
         )
         run = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True)
         assert (run.returncode, run.stdout, run.stderr) == (130, b"", b"")
 
-    def test_a_reader_of_the_output_that_leaves(self, archive):
-        # More than a pipe holds.
+    def test_a_closed_pipe_is_not_an_error(self, archive):
+        # More output than a pipe buffers.
         Archive(archive).extend(Task(f"{n:0500d}", Space({})) for n in range(300))
         with subprocess.Popen(
             [sys.executable, "-m", "metahpo", "show", archive],

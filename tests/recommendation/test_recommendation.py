@@ -1,45 +1,24 @@
 """Recommendations before any trial, by each similarity."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.distributions import FloatDistribution
+from support.problems import described_tasks
 
 import metahpo
 from metahpo.archive import Archive
 from metahpo.recommendation.recommend import METHODS, choose, normalised
-from metahpo.similarity import LearnedMetric, Neighbours, Standardiser
-from metahpo.similarity.metric import rank_correlations
 from metahpo.tasks.space import Space
-from metahpo.tasks.task import Task, Trial
+from metahpo.tasks.task import Task
 
-SPACE = Space({"x": FloatDistribution(0.0, 1.0), "c": CategoricalDistribution(["a", "b"])})
 NAN = float("nan")
 
 
-def family(count=24, *, shared=True, seed=0):
-    """Tasks whose optimum is where their meta-feature says; the other one is noise."""
-    rng = np.random.default_rng(seed)
-    tasks = []
-    grid = np.linspace(0.0, 1.0, 15)
-    for number in range(count):
-        where = (number + 0.5) / count
-        xs = grid if shared else rng.random(15)
-        trials = tuple(
-            Trial({"x": float(x), "c": c}, -((x - where) ** 2) - 0.01 * (c == "b"))
-            for x in xs
-            for c in ("a", "b")
-        )
-        described = {"where": where**3 * 1e4, "noise": float(rng.normal())}
-        tasks.append(Task(f"t{number}", SPACE, trials, described))
-    return tasks
-
-
-LEARNS = [m for m in METHODS if m not in ("portfolio", "cosine")]
-
-
 @pytest.mark.parametrize("method", METHODS)
-def test_recommendations_are_complete(method):
-    tasks = family(12)
+def test_recommendations_name_their_configurations_scores_and_past_tasks(method):
+    tasks = described_tasks(12)
     found = metahpo.recommend({"where": 5e3, "noise": 0.0}, tasks, k=3, method=method)
     assert len(found) == len(found.configurations) == 3
     assert len({str(c) for c in found.configurations}) == 3
@@ -57,8 +36,8 @@ def test_recommendations_are_complete(method):
 
 
 @pytest.mark.parametrize("method", ["kglasso", "metric"])
-def test_learned_similarities_find_what_matters(method):
-    tasks = family()
+def test_learned_similarities_find_the_metafeature_that_matters(method):
+    tasks = described_tasks()
     misses = {"portfolio": [], method: []}
     for index in (1, 12, 22):
         for name, found in misses.items():
@@ -69,49 +48,58 @@ def test_learned_similarities_find_what_matters(method):
     assert found.metafeatures[0][0] == "where"
 
 
-def test_a_task_does_not_tell_its_own_results():
-    tasks = family(8)
+def test_the_new_task_itself_is_left_out_of_the_past_tasks():
+    tasks = described_tasks(8)
     found = metahpo.recommend(tasks[0], tasks, method="knn")
     assert "t0" not in {name for name, _ in found.past_tasks}
 
 
-def test_configurations_that_differ_are_compared_by_models():
-    tasks = family(6, shared=False)
+def test_past_tasks_without_common_configurations_are_compared_by_models():
+    tasks = described_tasks(6, shared=False)
     found = metahpo.recommend({"where": 10.0}, tasks, k=2, method="knn")
     assert len(found) == 2
     assert found[0].configuration["c"] == "a"
 
 
-def test_missing_and_foreign_metafeatures_are_coped_with():
-    tasks = family(6)
-    for described in ({}, {"where": NAN}, {"other": 1.0}):
-        for method in METHODS:
-            found = metahpo.recommend(described, tasks, k=1, method=method)
-            assert found[0].configuration["c"] == "a"
-    mixed = [*tasks[:3], *(Task(t.name, SPACE, t.trials, {}) for t in tasks[3:])]
+@pytest.mark.parametrize("described", [{}, {"where": NAN}, {"other": 1.0}])
+@pytest.mark.parametrize("method", METHODS)
+def test_missing_and_foreign_metafeatures_still_give_a_good_configuration(method, described):
+    found = metahpo.recommend(described, described_tasks(6), k=1, method=method)
+    assert found[0].configuration["c"] == "a"
+
+
+def test_past_tasks_may_lack_metafeatures():
+    tasks = described_tasks(6)
+    mixed = [*tasks[:3], *(replace(task, metafeatures={}) for task in tasks[3:])]
     assert len(metahpo.recommend({"where": 1.0}, mixed, k=2)) == 2
 
 
-def test_an_archive_by_its_path(tmp_path):
-    Archive(tmp_path / "past").extend(family(5))
+def test_an_archive_may_be_given_by_its_path(tmp_path):
+    Archive(tmp_path / "past").extend(described_tasks(5))
     found = metahpo.recommend({"where": 1.0}, tmp_path / "past", k=1)
     assert len(found) == 1
 
 
-def test_wrong_arguments_are_told():
-    tasks = family(3)
-    with pytest.raises(ValueError, match="k must be at least 1"):
+def test_wrong_arguments_raise_errors_that_name_them():
+    tasks = described_tasks(3)
+    with pytest.raises(ValueError, match="k must be at least 1, got 0"):
         metahpo.recommend({}, tasks, k=0)
-    with pytest.raises(ValueError, match="method must be one of kglasso, knn"):
+    with pytest.raises(ValueError, match=r"method must be one of kglasso, knn, .* got 'magic'"):
         metahpo.recommend({}, tasks, method="magic")
-    with pytest.raises(ValueError, match="no task with observed trials"):
-        metahpo.recommend({}, [])
+
+
+def test_past_tasks_without_observed_trials_are_an_error():
+    with pytest.raises(ValueError, match="no past task has observed trials"):
+        metahpo.recommend({}, [Task("empty", Space({}))])
+
+
+def test_past_tasks_without_a_common_hyperparameter_are_an_error():
     other = Task("new", Space({"depth": FloatDistribution(0, 1)}))
-    with pytest.raises(ValueError, match="no task with observed trials"):
-        metahpo.recommend(other, tasks)
+    with pytest.raises(ValueError, match=r"shares a hyperparameter .* \(depth\)"):
+        metahpo.recommend(other, described_tasks(3))
 
 
-# ---- parts ---------------------------------------------------------------------------------
+# ---- scores and choices --------------------------------------------------------------------
 
 
 def test_scores_are_normalised_task_by_task():
@@ -120,54 +108,20 @@ def test_scores_are_normalised_task_by_task():
     )
 
 
-def test_later_configurations_cover_what_the_first_misses():
+def test_later_configurations_cover_tasks_on_which_the_first_does_badly():
     scores = np.array([[1.0, 0.9, 0.0], [1.0, 0.9, 0.0], [0.0, 0.1, 1.0]])
     assert choose(scores, np.full(3, 1 / 3), 2) == [0, 2]
+
+
+def test_negative_weights_count_in_the_first_choice():
+    scores = np.array([[1.0, 0.9, 0.0], [1.0, 0.9, 0.0], [0.0, 0.1, 1.0]])
     assert choose(scores, np.array([0.9, 0.2, -0.1]), 1) == [0]
 
 
-def test_votes_are_for_the_best_however_the_rest_did():
+def test_votes_count_only_the_best_candidates_of_each_task():
     scores = np.zeros((3, 10))
-    # Two tasks do best with the first candidate; the mean is best at the second.
+    # Two tasks have the first candidate as their best; the second has the best mean.
     scores[:, 0], scores[:, 1] = (1.0, 1.0, 0.0), (0.9, 0.9, 1.0)
-    alike = np.full(3, 1 / 3)
-    assert choose(scores, alike, 1) == [1]
-    assert choose(scores, alike, 1, vote=True) == [0]
-
-
-def test_standardised_metafeatures_are_ranks():
-    past = [{"a": 10.0**i, "constant": 1.0, "rare": 1.0 if i == 0 else NAN} for i in range(7)]
-    standardiser = Standardiser(past)
-    assert standardiser.names == ("a",)
-    column = standardiser.table[:, 0]
-    assert np.all(np.diff(column) > 0)
-    assert column.mean() == pytest.approx(0.0, abs=1e-12)
-    assert column.std() == pytest.approx(1.0)
-    assert standardiser({"a": 1e99})[0] == column[-1]
-    assert np.isnan(standardiser({"b": 1.0})[0])
-
-
-def test_what_repeats_another_metafeature_counts_once():
-    past = [{"a": float(i), "log": np.log(i + 1), "b": float(i % 3)} for i in range(9)]
-    assert Standardiser(past).names == ("a", "b")
-
-
-def test_the_nearest_count():
-    past = [{"a": value} for value in (0.0, 1.0, 2.0, 10.0)]
-    weights = Neighbours(2).fit(past, np.eye(4)).weights({"a": 0.4})
-    np.testing.assert_allclose(weights, [0.5, 0.5, 0.0, 0.0])
-    with pytest.raises(ValueError, match="k must be at least 1"):
-        Neighbours(0)
-
-
-def test_the_learned_metric_is_reproducible():
-    past = [{"a": float(i), "b": float(i % 3)} for i in range(9)]
-    performance = np.random.default_rng(0).normal(size=(9, 6))
-    first, second = (LearnedMetric(seed=1).fit(past, performance) for _ in range(2))
-    np.testing.assert_array_equal(first.weights({"a": 2.5}), second.weights({"a": 2.5}))
-
-
-def test_rank_correlations():
-    performance = np.array([[1.0, 2.0, 3.0], [10.0, 20.0, 90.0], [3.0, 2.0, 1.0], [1, 1, 1]])
-    expected = [[1, 1, -1, 0], [1, 1, -1, 0], [-1, -1, 1, 0], [0, 0, 0, 0]]
-    np.testing.assert_allclose(rank_correlations(performance), expected, atol=1e-12)
+    equal = np.full(3, 1 / 3)
+    assert choose(scores, equal, 1) == [1]
+    assert choose(scores, equal, 1, vote=True) == [0]

@@ -5,14 +5,9 @@ import pytest
 from scipy.optimize import brentq
 
 from metahpo.similarity import KGLasso
-from metahpo.similarity.kglasso import (
-    FeatureKernel,
-    left_out_errors,
-    objective,
-    regularisation_path,
-    solve,
-    strongest_penalty,
-)
+from metahpo.similarity.group_lasso import solve, strongest_penalty
+from metahpo.similarity.kglasso import FeatureKernel
+from metahpo.similarity.regularisation_path import leave_one_out_errors, regularisation_path
 
 TASKS, FEATURES, CONFIGURATIONS = 100, 30, 20
 SHAPES = (
@@ -45,6 +40,11 @@ def small(seed):
     return kernels, Y - Y.mean(axis=0)
 
 
+def objective(kernels, Y, A, penalty):
+    residual = Y - np.matmul(kernels, A).sum(axis=0)
+    return 0.5 * (residual**2).sum() + penalty * np.sqrt((A**2).sum(axis=(1, 2))).sum()
+
+
 def reference(kernels, Y, penalty):
     """Block coordinate descent, each block solved exactly by a root search for its norm."""
     A = np.zeros((len(kernels), *Y.shape))
@@ -74,7 +74,7 @@ def reference(kernels, Y, penalty):
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("share", [0.5, 0.2])
-def test_fista_agrees_with_a_slow_reference(seed, share):
+def test_fista_agrees_with_block_coordinate_descent(seed, share):
     kernels, Y = small(seed)
     penalty = share * strongest_penalty(kernels, Y)
     slow = reference(kernels, Y, penalty)
@@ -85,20 +85,20 @@ def test_fista_agrees_with_a_slow_reference(seed, share):
     np.testing.assert_array_equal((fast == 0).all(axis=(1, 2)), (slow == 0).all(axis=(1, 2)))
 
 
-def test_the_strongest_penalty_leaves_nothing():
+def test_at_the_strongest_penalty_no_group_is_selected():
     kernels, Y = small(0)
     strongest = strongest_penalty(kernels, Y)
     assert not solve(kernels, Y, 1.0001 * strongest).any()
     assert solve(kernels, Y, 0.9 * strongest).any()
 
 
-def test_errors_with_a_task_left_out_are_those_of_leaving_it_out():
-    # Uncentred, where the closed form is exact but for the mean's share of the leverage.
+def test_closed_form_leave_one_out_errors_match_refitting_without_each_task():
+    # The closed form is exact except for the centring, hence the tolerance.
     rng = np.random.default_rng(0)
     kernel = FeatureKernel(rng.normal(size=30)).gram
     Y = rng.normal(size=(30, 2))
     Y -= Y.mean(axis=0)
-    errors, ridge = left_out_errors(kernel, Y)
+    errors, ridge = leave_one_out_errors(kernel, Y)
     plain = []
     for i in range(30):
         rest = np.delete(np.arange(30), i)
@@ -109,7 +109,7 @@ def test_errors_with_a_task_left_out_are_those_of_leaving_it_out():
 
 
 def test_planted_metafeatures_are_recovered():
-    # With probability 1 on the machines tried; a single seed of ten may fail.
+    # All ten seeds pass on the machines tried; one may fail.
     recovered = 0
     for seed in range(10):
         past, performance, truth = planted(seed)
@@ -118,7 +118,7 @@ def test_planted_metafeatures_are_recovered():
     assert recovered >= 9
 
 
-def test_predictions_of_new_tasks_beat_the_mean():
+def test_predictions_for_new_tasks_beat_the_mean_of_the_past_ones():
     past, performance, _ = planted(0)
     model = KGLasso().fit(past[:80], performance[:80])
     weights = np.array([model.weights(task) for task in past[80:]])
@@ -127,8 +127,8 @@ def test_predictions_of_new_tasks_beat_the_mean():
     assert left < 0.6 * ((performance[80:] - performance[:80].mean(axis=0)) ** 2).sum()
 
 
-def test_of_noise_hardly_anything_is_selected():
-    # The selection is made with all tasks, so that chance passes now and then: 2 of 10 here.
+def test_on_pure_noise_at_most_three_of_ten_metafeatures_are_selected():
+    # The selection uses all tasks, so that chance admits one now and then: 2 of 10 here.
     rng = np.random.default_rng(0)
     kernels = np.stack([FeatureKernel(rng.normal(size=40)).gram for _ in range(10)])
     Y = rng.normal(size=(40, 10))
@@ -144,8 +144,9 @@ def test_of_noise_hardly_anything_is_selected():
         ([{"a": 1.0}, {"a": 2.0}, {"a": float("nan")}], np.ones((3, 4))),
         ([{"a": float("nan")}] * 4, np.eye(4)),
     ],
+    ids=["not described", "one task", "equal performance", "NaN"],
 )
-def test_odd_archives_weigh_all_tasks_alike(past, performance):
+def test_with_nothing_to_learn_no_metafeature_is_selected(past, performance):
     model = KGLasso().fit(past, performance)
     np.testing.assert_allclose(model.weights({"a": 1.5}), 1.0 / len(past))
     assert model.importance == {}

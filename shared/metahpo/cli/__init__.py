@@ -1,8 +1,8 @@
-"""The command line: parses arguments, calls the library, prints.
+"""The command line: parses arguments, calls the library, prints. Computes nothing new.
 
-``commands`` has ``collect``, ``show`` and ``recommend``; ``train`` has ``metahpo train``;
-``tables`` reads a user's data set. Public: ``main``, the entry point. Nothing is computed here: a
-new command parses and prints, and calls a room below.
+``commands`` has the entry point and ``collect``, ``show`` and ``recommend``; ``train`` has
+``metahpo train``; ``tables`` reads a user's data set, ``task_text`` formats tasks. Public:
+``main``. Add a command as a function that adds a parser and one that runs it.
 """
 
 from metahpo.cli.commands import main

@@ -1,4 +1,4 @@
-"""Data sets in files: CSV and Parquet."""
+"""Data sets in CSV and Parquet files."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import csv, parquet
 
+# Endings of Parquet files; any other file is read as CSV.
 PARQUET = (".parquet", ".pq")
 
 
 class TableError(ValueError):
-    """A file that is no table, or lacks a column; the message names it and says why."""
+    """A file is not a table or lacks a column; the message names the file and the reason."""
 
 
 def read_table(path: str | Path, target: str) -> tuple[pa.Table, list[object]]:
-    """Inputs and target of a data set.
+    """Read the inputs and the target of a data set.
 
     Args:
-        path: A Parquet file by its ending, a CSV file with a line of names otherwise.
-        target: The name of the target's column.
+        path: A Parquet file, or a CSV file whose first line holds the names of the columns.
+        target: Name of the target column.
 
     Returns:
-        The other columns, and the target's n values.
+        The other columns, and the values of the target, `n`.
 
     Raises:
-        TableError: For a file that cannot be read or that lacks the column.
+        TableError: If the file cannot be read or lacks the column.
     """
     is_parquet = Path(path).suffix.lower() in PARQUET
     try:

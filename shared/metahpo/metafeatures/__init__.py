@@ -1,12 +1,18 @@
-"""What describes a task beforehand: its data, its network, its first steps, as named numbers."""
+"""Descriptions of a task before any trial, as named numbers. Imports no other room of metahpo.
+
+``dataset_features`` (with ``sample``, which reads any container, and one file per group of
+features), ``network_features`` and ``dynamics_features``. Public: the names below. Add a group of
+features as a function from a ``Sample`` to numbers by name and a line in ``_GROUPS``; names and
+definitions of existing features must not change, because archives store them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from metahpo.metafeatures.dataset import dataset_metafeatures
-from metahpo.metafeatures.dynamics import dynamics_metafeatures
+from metahpo.metafeatures.dataset_features import dataset_metafeatures
+from metahpo.metafeatures.dynamics_features import dynamics_metafeatures
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,30 +33,30 @@ def extract(
     regression: bool | None = None,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Meta-features of whatever is known of a task, for ``MetaSampler(task=...)`` and the like.
+    """Return the meta-features of a task, for ``MetaSampler(task=...)`` and ``recommend``.
 
     Args:
-        X: The training data, n x p: a NumPy array, pandas or Arrow table, SciPy sparse matrix,
+        X: Training data, `n x p`: a NumPy array, pandas or Arrow table, SciPy sparse matrix or
             torch tensor; images, token sequences or texts; a torch ``Dataset`` or
-            ``DataLoader``. Large data is sampled. Never the test data: its targets would leak.
-        y: n classes or numbers.
+            ``DataLoader``. Large data is sampled. Never pass test data: its targets would leak.
+        y: `n`, classes or numbers.
         model: The network.
-        example: An input of the network, for its FLOPs: with a batch dimension, a tensor, a
-            tuple of arguments or a mapping of keyword arguments.
+        example: Input of the network, for its FLOPs, batch dimension first: a tensor, a tuple
+            of arguments or a mapping of keyword arguments.
         curve: Losses of a first run.
-        train: Starts a short probe run instead: returns losses one by one.
-        gradients: k x w, gradients of k batches at one point.
+        train: Starts a short probe run instead: returns an iterable of losses.
+        gradients: `k x w`, gradients of k batches at the same parameters.
         batch_size: Examples in each of these batches.
-        regression: Whether y is a quantity; None to tell by its values.
-        seed: Of the choice of rows and columns of large data.
+        regression: Whether y is a quantity; None decides by its values.
+        seed: Seed of the choice of rows and columns of large data.
 
     Returns:
-        Numbers by name: ``dataset.*``, ``network.*`` and ``dynamics.*``, as far as they were
-        asked for; NaN for what this data does not tell.
+        Numbers by name: ``dataset.*``, ``network.*`` and ``dynamics.*``, for the arguments that
+        were passed; NaN for what cannot be computed.
 
     Raises:
-        TypeError: For an ``X`` that is no data set or a ``model`` that is no module.
-        ValueError: Where ``X`` and ``y`` differ in length.
+        TypeError: If ``X`` is not a data set or ``model`` is not a module.
+        ValueError: If ``X`` and ``y`` differ in length, or ``batch_size`` is below 1.
     """
     features: dict[str, float] = {}
     if X is not None:
@@ -65,8 +71,8 @@ def extract(
 
 
 def network_metafeatures(model: nn.Module | None, example: Any = None) -> dict[str, float]:
-    """What describes a network; see ``metahpo.metafeatures.network``."""
-    # It brings the whole of torch, which a description of a table can do without.
-    from metahpo.metafeatures import network
+    """Return the meta-features of a network; see ``metahpo.metafeatures.network_features``."""
+    # Importing it imports torch, which the meta-features of a table do not need.
+    from metahpo.metafeatures import network_features
 
-    return network.network_metafeatures(model, example)
+    return network_features.network_metafeatures(model, example)

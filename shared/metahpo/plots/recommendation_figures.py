@@ -14,7 +14,7 @@ from metahpo.plots.figure_style import (
     rows_height,
     styled,
 )
-from metahpo.recommendation.recommend import Recommendations
+from metahpo.recommendation import Recommendations
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

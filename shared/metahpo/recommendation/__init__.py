@@ -1,11 +1,12 @@
-"""Recommend: configurations for a new task before it has any trial.
+"""Configurations for a new task before it has any trial.
 
-``recommend`` predicts how past configurations would do on the new task from its meta-features,
-through one of the similarities of ``metahpo.similarity``. Public: what is listed below. A new
-method is a similarity and a line in ``METHODS``. (The folder is not called ``recommend``, because
-``metahpo.recommend`` is the function.)
+``recommend`` predicts how past configurations perform on the new task from its meta-features,
+using a similarity of ``metahpo.similarity``; ``result`` holds what it returns. Public: the names
+below. Add a method as a similarity and a line in ``METHODS``. (The folder is not called
+``recommend`` because ``metahpo.recommend`` is the function.)
 """
 
-from metahpo.recommendation.recommend import Recommendation, Recommendations, recommend
+from metahpo.recommendation.recommend import recommend
+from metahpo.recommendation.result import Evidence, Recommendation, Recommendations
 
-__all__ = ["Recommendation", "Recommendations", "recommend"]
+__all__ = ["Evidence", "Recommendation", "Recommendations", "recommend"]

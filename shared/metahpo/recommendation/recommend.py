@@ -1,28 +1,27 @@
-"""Configurations for a new task before any trial, from past tasks that are like it.
+"""Configurations for a new task before any trial, from similar past tasks.
 
 The performance of a configuration on the new task is predicted as a weighted mean of its
 performance on the past tasks; a similarity (``metahpo.similarity``) gives the weights. Further
-configurations cover what the earlier ones may miss, as in a portfolio.
+configurations are added as in a portfolio: for the past tasks on which the earlier ones do badly.
 
-Notation: t past tasks, n candidate configurations.
+Notation: t past tasks, n candidate configurations, d hyperparameters.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import overload
 
 import numpy as np
 
 from metahpo.archive import Archive
+from metahpo.recommendation.result import Evidence, Recommendation, Recommendations
 from metahpo.similarity import (
     Distance,
+    EqualWeights,
     GaussianKernel,
     LearnedMetric,
     Neighbours,
-    Portfolio,
     Similarity,
     default_kglasso,
     ranked,
@@ -35,6 +34,7 @@ from metahpo.tasks.alignment import AlignedTask, align, thinned
 from metahpo.tasks.space import Array, Configuration, Space
 from metahpo.tasks.task import Task
 
+# Similarities by name, each made from a seed.
 METHODS: Mapping[str, Callable[[int], Similarity]] = {
     "kglasso": lambda seed: default_kglasso(),
     "knn": lambda seed: Neighbours(10, shrinkage=0.6),
@@ -42,82 +42,19 @@ METHODS: Mapping[str, Callable[[int], Similarity]] = {
     "cosine": lambda seed: Neighbours(15, Distance.COSINE, shrinkage=0.6),
     "kernel": lambda seed: GaussianKernel(quantile=0.05),
     "metric": lambda seed: LearnedMetric(seed=seed),
-    "portfolio": lambda seed: Portfolio(),
+    "portfolio": lambda seed: EqualWeights(),
 }
-# Where the past tasks tried at least as many configurations in common, those are compared as
-# they were observed; otherwise models of the past tasks predict each other's best ones.
-SHARED = 20
+# If all past tasks evaluated at least this many configurations in common, these are the
+# candidates, with their observed values. Otherwise the candidates are the best configurations of
+# each past task, and models of the past tasks predict their values.
+MINIMUM_SHARED = 20
 BEST_PER_TASK = 5
-# The share of the candidates that a past task votes for, and what scores count beside votes.
-VOTED = 0.1
-TIE = 1e-3
-# Past tasks and meta-features that a recommendation names.
-NAMED = 5
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What a past task says about a configuration.
-
-    Attributes:
-        task: Its name.
-        weight: How much it counts; all weights sum to 1.
-        score: The configuration's performance there: 0 for the worst candidate, 1 for the best.
-    """
-
-    task: str
-    weight: float
-    score: float
-
-
-@dataclass(frozen=True)
-class Recommendation:
-    """A configuration to try.
-
-    Attributes:
-        configuration: What to try.
-        score: Predicted performance: 0 for the worst candidate, 1 for the best.
-        evidence: The past tasks behind it, heaviest first.
-    """
-
-    configuration: Configuration
-    score: float
-    evidence: tuple[Evidence, ...]
-
-
-@dataclass(frozen=True)
-class Recommendations(Sequence[Recommendation]):
-    """Configurations to try, in this order, and why.
-
-    Attributes:
-        items: The recommendations.
-        method: The similarity's name.
-        past_tasks: Names and weights of all past tasks, heaviest first.
-        metafeatures: The meta-features that decided, with shares that sum to 1, largest first;
-            none where past tasks counted alike.
-    """
-
-    items: tuple[Recommendation, ...]
-    method: str
-    past_tasks: tuple[tuple[str, float], ...]
-    metafeatures: tuple[tuple[str, float], ...]
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    @overload
-    def __getitem__(self, index: int) -> Recommendation: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Recommendation, ...]: ...
-
-    def __getitem__(self, index: int | slice) -> Recommendation | tuple[Recommendation, ...]:
-        return self.items[index]
-
-    @property
-    def configurations(self) -> list[Configuration]:
-        """What to try, as for ``study.enqueue_trial``."""
-        return [item.configuration for item in self.items]
+# Fraction of the candidates that each past task votes for, and the weight of the scores that
+# break ties between votes.
+VOTED_FRACTION = 0.1
+TIE_WEIGHT = 1e-3
+# Past tasks listed as evidence of a recommendation.
+EVIDENCE_TASKS = 5
 
 
 def recommend(
@@ -128,23 +65,23 @@ def recommend(
     *,
     seed: int = 0,
 ) -> Recommendations:
-    """Configurations for a task before any trial.
+    """Recommend configurations for a task that has no trials yet.
 
     Args:
-        task: The new task: its meta-features, as ``metafeatures.extract`` gives them, or a
-            ``Task`` with its search space too. Without a space it is the one that most past
-            tasks like it have.
-        archive: Past tasks, or where they are.
-        k: How many configurations; fewer where the past has fewer.
-        method: ``"kglasso"``, ``"knn"``, ``"vote"`` (each of the nearest tasks votes for its
-            best configurations), ``"cosine"``, ``"kernel"``, ``"metric"``, or
-            ``"portfolio"``, which does not look at meta-features.
-        seed: Of the learned metric and of models of past tasks.
+        task: The new task: its meta-features, as ``metafeatures.extract`` returns them, or a
+            ``Task`` with meta-features and a search space. Without a space, the most common
+            space among the past tasks is used, weighted by similarity.
+        archive: Past tasks, or the path or URL of an archive.
+        k: Number of configurations; fewer are returned if there are fewer candidates.
+        method: Similarity of tasks: ``"kglasso"``, ``"knn"``, ``"vote"`` (each of the nearest
+            tasks votes for its best configurations), ``"cosine"``, ``"kernel"``,
+            ``"metric"``, or ``"portfolio"``, which ignores meta-features.
+        seed: Seed of the learned metric and of models of past tasks.
 
     Raises:
-        ValueError: For a ``k`` below 1, an unknown method, or an archive without a task that
-            has anything in common with the space.
-        ArchiveError: Where there is no archive.
+        ValueError: If ``k`` is below 1, the method is unknown, no past task has observed
+            trials, or none of them shares a hyperparameter with the search space.
+        ArchiveError: If there is no archive at the path.
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
@@ -152,23 +89,27 @@ def recommend(
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     described = task.metafeatures if isinstance(task, Task) else task
     past = [other for other in _tasks(archive) if other.observed and not _same(other, task)]
+    if not past:
+        raise ValueError("no past task has observed trials; add some with `metahpo collect`")
     space = task.space if isinstance(task, Task) and len(task.space) else None
     space = space or History(past).expected_space(described)
     aligned = [(other, view) for other in past if space and (view := align(other, space))]
     if space is None or not aligned:
-        raise ValueError("the archive has no task with observed trials in this search space")
+        names = ", ".join(space or ())
+        raise ValueError(f"no past task shares a hyperparameter with the search space ({names})")
     tasks, views = zip(*aligned, strict=True)
     points, scores = candidates(views, space, seed)
     similarity = METHODS[method](seed)
     similarity.fit([other.metafeatures for other in tasks], ranked(scores))
-    return _recommendations(
-        [other.name for other in tasks],
-        space.decode(points),
-        scores,
-        similarity.weights(described),
-        k,
+    weights = similarity.weights(described)
+    chosen = choose(scores, weights, k, vote=method == "vote")
+    order = np.argsort(-weights, kind="stable").tolist()
+    items = _with_evidence(chosen, space.decode(points[chosen]), scores, weights, order, tasks)
+    return Recommendations(
+        items,
         method,
-        similarity.importance,
+        tuple((tasks[row].name, float(weights[row])) for row in order),
+        tuple(similarity.importance.items()),
     )
 
 
@@ -179,23 +120,28 @@ def _tasks(archive: Archive | str | os.PathLike[str] | Iterable[Task]) -> list[T
 
 
 def _same(past: Task, task: Task | Mapping[str, float]) -> bool:
-    """Whether a past task is the new one itself, which must not tell its own results."""
+    """Whether a past task is the new task itself, whose results must not be used."""
     return isinstance(task, Task) and (past.name, past.created) == (task.name, task.created)
 
 
 def choose(scores: Array, weights: Array, k: int, *, vote: bool = False) -> list[int]:
-    """Candidates in the order to try them: a portfolio of the weighted past tasks.
+    """Choose candidates in the order in which to try them: a portfolio for the weighted tasks.
+
+    The first has the best predicted performance; each further one adds most to the weighted
+    mean of the best score per past task.
 
     Args:
-        scores: t x n.
-        weights: t that sum to 1; what is below 0 tells where not to look, and covers nothing.
-        k: How many.
-        vote: Whether a past task only says which candidates are its best; ties go to the
-            better scores.
+        scores: `t x n`, performance of the candidates on the past tasks; larger is better.
+        weights: `t`, sums to 1; negative weights count in the prediction, not in the portfolio.
+        k: Number of candidates.
+        vote: Whether each past task votes for its best candidates, and scores only break ties.
+
+    Returns:
+        At most k indices of candidates.
     """
     if vote:
-        best = np.quantile(scores, 1.0 - VOTED, axis=1, keepdims=True)
-        scores = (scores >= best) + TIE * scores
+        best = np.quantile(scores, 1.0 - VOTED_FRACTION, axis=1, keepdims=True)
+        scores = (scores >= best) + TIE_WEIGHT * scores
     first = int(np.argmax(weights @ scores))
     positive = np.maximum(weights, 0.0)
     if k == 1 or not positive.sum() > 0:
@@ -204,32 +150,25 @@ def choose(scores: Array, weights: Array, k: int, *, vote: bool = False) -> list
     return [first, *(index for index in rest if index != first)][:k]
 
 
-def _recommendations(
-    names: list[str],
+def _with_evidence(
+    chosen: Sequence[int],
     configurations: Sequence[Configuration],
     scores: Array,
     weights: Array,
-    k: int,
-    method: str,
-    importance: Mapping[str, float],
-) -> Recommendations:
-    order = np.argsort(-weights, kind="stable")
-    items = tuple(
+    order: Sequence[int],
+    tasks: Sequence[Task],
+) -> tuple[Recommendation, ...]:
+    """The chosen candidates with their predicted scores and the past tasks behind them."""
+    return tuple(
         Recommendation(
-            configurations[index],
+            configuration,
             float(np.clip(weights @ scores[:, index], 0.0, 1.0)),
             tuple(
-                Evidence(names[row], float(weights[row]), float(scores[row, index]))
-                for row in order[:NAMED].tolist()
+                Evidence(tasks[row].name, float(weights[row]), float(scores[row, index]))
+                for row in order[:EVIDENCE_TASKS]
             ),
         )
-        for index in choose(scores, weights, k, vote=method == "vote")
-    )
-    return Recommendations(
-        items,
-        method,
-        tuple((names[row], float(weights[row])) for row in order.tolist()),
-        tuple(importance.items()),
+        for index, configuration in zip(chosen, configurations, strict=True)
     )
 
 
@@ -237,19 +176,20 @@ def _recommendations(
 
 
 def candidates(views: Sequence[AlignedTask], space: Space, seed: int = 0) -> tuple[Array, Array]:
-    """Configurations that the past tasks can be compared on, and how well they did there.
+    """Find configurations on which the past tasks can be compared, and their performance.
 
     Args:
-        views: t past tasks, aligned.
-        space: The new task's space.
-        seed: Of models of the past tasks.
+        views: The t past tasks, aligned with the space.
+        space: Search space of the new task.
+        seed: Seed of the models of the past tasks.
 
     Returns:
-        n x d points, and t x n scores: for each task 0 at its worst candidate, 1 at its best.
+        Points of the unit cube, `n x d`, and scores, `t x n`: for each past task 0 at its worst
+        candidate and 1 at its best.
     """
     placed = [_placed(view, space) for view in views]
     shared = [key for key in placed[0] if all(key in others for others in placed)]
-    if len(shared) >= SHARED or (len(views) == 1 and shared):
+    if len(shared) >= MINIMUM_SHARED or (len(views) == 1 and shared):
         points = np.stack([placed[0][key][0] for key in shared])
         values = np.array([[of_task[key][1] for key in shared] for of_task in placed])
     else:
@@ -264,7 +204,7 @@ def candidates(views: Sequence[AlignedTask], space: Space, seed: int = 0) -> tup
 
 
 def _placed(view: AlignedTask, space: Space) -> dict[bytes, tuple[Array, float]]:
-    """A task's best value at each of its configurations that exist in the space."""
+    """The best value of a task at each of its configurations inside the space, by point."""
     points = space.snap(view.points)
     found: dict[bytes, tuple[Array, float]] = {}
     for row in np.flatnonzero(space.inside(view.points).all(axis=1)):
@@ -275,7 +215,14 @@ def _placed(view: AlignedTask, space: Space) -> dict[bytes, tuple[Array, float]]
 
 
 def normalised(values: Array) -> Array:
-    """Rows from 0 at their smallest value to 1 at their largest; 1 where all are equal."""
+    """Scale each row to [0, 1].
+
+    Args:
+        values: `t x n`.
+
+    Returns:
+        `t x n`; 1 in a row whose values are all equal.
+    """
     low, high = values.min(axis=1, keepdims=True), values.max(axis=1, keepdims=True)
     spread = high - low
     return np.where(spread > 0, (values - low) / np.where(spread > 0, spread, 1.0), 1.0)

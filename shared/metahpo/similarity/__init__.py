@@ -1,30 +1,31 @@
-"""Which past tasks matter."""
+"""Weights of past tasks: which of them resemble the present one, and by how much.
 
-from metahpo.similarity.description import Standardiser
+``similarity`` holds the contract; ``kglasso``, ``neighbours`` and ``learned_metric`` implement
+it. ``relevance`` weighs past tasks before the present one has trials, ``ranking`` sharpens these
+weights by how each past task ranks the present trials. Public: the names below. Add a similarity
+as a file of its own and a line in ``METHODS`` of ``metahpo.recommendation.recommend``.
+"""
+
 from metahpo.similarity.kglasso import KGLasso
-from metahpo.similarity.metafeatures import (
+from metahpo.similarity.learned_metric import LearnedMetric
+from metahpo.similarity.metafeature_scaling import Standardiser
+from metahpo.similarity.neighbours import Distance, GaussianKernel, Neighbours
+from metahpo.similarity.ranking import agreement, ranked, sharpen
+from metahpo.similarity.relevance import (
     default_kglasso,
     learned_relevance,
     metafeature_weights,
     relevance,
 )
-from metahpo.similarity.metric import LearnedMetric
-from metahpo.similarity.neighbours import (
-    Distance,
-    GaussianKernel,
-    Neighbours,
-    Portfolio,
-    Similarity,
-)
-from metahpo.similarity.ranking import agreement, ranked, sharpen
+from metahpo.similarity.similarity import EqualWeights, Similarity
 
 __all__ = [
     "Distance",
+    "EqualWeights",
     "GaussianKernel",
     "KGLasso",
     "LearnedMetric",
     "Neighbours",
-    "Portfolio",
     "Similarity",
     "Standardiser",
     "agreement",

@@ -1,4 +1,7 @@
-"""Ranks: what past tasks are compared by, and how well they rank the present task's trials."""
+"""Ranks of configurations: scaling them, and how well past tasks rank the present trials.
+
+Notation: n trials of the present task, t past tasks, m configurations.
+"""
 
 from __future__ import annotations
 
@@ -7,54 +10,58 @@ from scipy.stats import rankdata
 
 from metahpo.tasks.space import Array
 
-# How fast disagreement counts: the exponent of a Gibbs posterior over past tasks whose loss is
-# the share of misranked pairs, per trial.
+# Exponent, per trial, of a Gibbs posterior over past tasks whose loss is the fraction of
+# misranked pairs.
 SHARPNESS = 1.0
-# Trials beyond this many sharpen no further, so that no single past task takes over.
+# Trials beyond this many do not sharpen further, so that no single past task takes over.
 SHARPENS_UNTIL = 20
 
 
 def ranked(scores: Array) -> Array:
-    """Rows from 0 at the lowest rank to 1 at the highest, as similarities are learned from.
+    """Replace the scores in each row by ranks, from 0 for the lowest to 1 for the highest.
 
     Args:
-        scores: t x m.
+        scores: `t x m`.
+
+    Returns:
+        `t x m`; ties share the mean of their ranks.
     """
     return (rankdata(scores, axis=1) - 1.0) / max(scores.shape[1] - 1, 1)
 
 
 def agreement(values: Array, predictions: Array) -> Array:
-    """Share of the present trials' pairs that each past task ranks the right way round.
+    """Return the fraction of pairs of present trials that each past task ranks correctly.
 
-    The ranking loss of RGPE (Feurer et al. 2018, "Practical transfer learning for Bayesian
-    optimization", eq. 4), turned into a share. Ties among the values are left out.
+    One minus the ranking loss of RGPE (Feurer et al. 2018, "Practical transfer learning for
+    Bayesian optimization", eq. 4) per pair. Pairs with equal values are left out; a tie among
+    the predictions counts one half.
 
     Args:
-        values: n observed values of the present task.
-        predictions: n x t, what past tasks predict there.
+        values: `n`, observed values of the present task.
+        predictions: `n x t`, predictions of each past task at the same configurations.
 
     Returns:
-        t numbers in [0, 1]; 1/2 where there is no pair to rank.
+        `t`, in [0, 1]; 1/2 if there is no pair to rank.
     """
     i, j = np.triu_indices(len(values), k=1)
     order = np.sign(values[i] - values[j])
-    telling = order != 0
-    if not telling.any():
+    untied = order != 0
+    if not untied.any():
         return np.full(predictions.shape[1], 0.5)
-    predicted = np.sign(predictions[i[telling]] - predictions[j[telling]])
-    return (1.0 + (order[telling, None] * predicted).mean(axis=0)) / 2.0
+    predicted = np.sign(predictions[i[untied]] - predictions[j[untied]])
+    return (1.0 + (order[untied, None] * predicted).mean(axis=0)) / 2.0
 
 
 def sharpen(relevance: Array, values: Array, predictions: Array) -> Array:
-    """Prior weights of past tasks, sharpened by agreement with the present trials.
+    """Update prior weights of past tasks by their agreement with the present trials.
 
     Args:
-        relevance: t weights that sum to 1.
-        values: n observed values.
-        predictions: n x t.
+        relevance: `t`, prior weights that sum to 1.
+        values: `n`, observed values of the present task.
+        predictions: `n x t`, predictions of each past task at the same configurations.
 
     Returns:
-        t weights that sum to 1.
+        `t`, sums to 1.
     """
     trials = min(len(values), SHARPENS_UNTIL)
     shares = agreement(values, predictions)

@@ -1,6 +1,7 @@
-"""Meta-features of the first steps of a training: of a learning curve, and of gradients.
+"""Meta-features of the first training steps: of a learning curve, and of gradients.
 
-Notation: s steps; values are losses, smaller is better.
+Notation: s steps; values are losses, smaller is better. Inside, steps and values are scaled to
+[0, 1]; t and y stand for these, both `s`.
 """
 
 from __future__ import annotations
@@ -12,18 +13,17 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import OptimizeWarning, curve_fit
 
-Array = NDArray[np.float64]
+from metahpo.metafeatures.arrays import Array
 
-# Values that a probe run is asked for.
+# Steps of a probe run.
 PROBE_STEPS = 50
-# The first part of a curve, of which the slope is told, and the share of the improvement that
-# is left on a plateau.
+# First part of the curve, over which the initial slope is measured.
 BEGINNING = 0.25
+# A plateau begins when no more than this fraction of the improvement is left.
 PLATEAU = 0.05
-# Fits have three parameters.
+# Values needed to fit the three parameters of a decay.
 FEWEST_TO_FIT = 5
 
 
@@ -36,31 +36,31 @@ def dynamics_metafeatures(
     batch_size: int = 1,
     steps: int = PROBE_STEPS,
 ) -> dict[str, float]:
-    """What describes the first steps of a training.
+    """Return the meta-features of the first training steps.
 
     Args:
         curve: Losses in the order of the steps, or pairs of step and loss.
-        train: Starts a probe run where there is no curve: returns losses one by one, as a
-            generator does, of which the first ``steps`` are taken.
-        maximise: Whether the values are scores to be maximised instead.
-        gradients: k x w, gradients of k batches at one point; a batch's may also be a list of
-            tensors, as ``[p.grad for p in model.parameters()]``.
+        train: Starts a probe run if there is no curve: returns an iterable of losses, for
+            instance a generator, of which the first ``steps`` are used.
+        maximise: Whether the values are scores to be maximised instead of losses.
+        gradients: `k x w`, gradients of k batches at the same parameters; the gradient of a
+            batch may also be a list of tensors, as ``[p.grad for p in model.parameters()]``.
         batch_size: Examples in each of these batches.
-        steps: How long the probe run is.
+        steps: Length of the probe run.
 
     Returns:
-        Always the same names; NaN for what cannot be told. Slopes, rates and noise are
-        relative to the curve's range, and a step is a share of its length.
+        Numbers by name. The names are always the same; NaN for what cannot be computed.
+        Slopes, rates and noise are relative to the range of the curve and to its length.
 
     Raises:
-        ValueError: For ``steps`` or a ``batch_size`` below 1.
+        ValueError: If ``steps`` or ``batch_size`` is below 1.
     """
     if steps < 1 or batch_size < 1:
         raise ValueError(f"steps and batch_size must be at least 1, got {steps}, {batch_size}")
     if curve is None and train is not None:
         curve = [float(value) for value in islice(train(), steps)]
     times, values = _points(curve)
-    # What overflows is not finite, and becomes NaN.
+    # Overflows give NaN.
     with np.errstate(all="ignore"):
         features = {
             **_shape(times, -values if maximise else values),
@@ -70,7 +70,7 @@ def dynamics_metafeatures(
 
 
 def _points(curve: Any) -> tuple[Array, Array]:
-    """Steps and values, those that are finite, in the order of the steps."""
+    """Steps and values, both `s`, finite and in the order of the steps."""
     given = [] if curve is None else [_floats(point) for point in curve]
     lengths = {len(point) for point in given}
     if lengths == {2}:
@@ -125,7 +125,7 @@ def _shape(times: Array, values: Array) -> dict[str, float]:
 
 
 def _slope(t: Array, y: Array) -> float:
-    """Least squares over the beginning."""
+    """Slope of a least-squares line over the beginning."""
     count = max(2, int(np.searchsorted(t, BEGINNING, side="right")))
     centred = t[:count] - t[:count].mean()
     squares = float(centred @ centred)
@@ -133,7 +133,7 @@ def _slope(t: Array, y: Array) -> float:
 
 
 def _rate(t: Array, y: Array) -> float:
-    """The rate of an exponential decay: b of c + a exp(-b t)."""
+    """Rate b of an exponential decay c + a exp(-b t)."""
 
     def decay(t: Array, c: float, a: float, b: float) -> Array:
         return c + a * np.exp(-b * t)
@@ -143,7 +143,7 @@ def _rate(t: Array, y: Array) -> float:
 
 
 def _power_law(y: Array) -> dict[str, float]:
-    """The law c + a step^-b (Hestness et al. 2017): exponent, asymptote, error."""
+    """Exponent, asymptote and error of a power law c + a step^-b (Hestness et al. 2017)."""
     step = np.arange(1.0, len(y) + 1.0)
 
     def law(step: Array, c: float, a: float, b: float) -> Array:
@@ -163,7 +163,7 @@ def _power_law(y: Array) -> dict[str, float]:
 def _fitted(
     curve: Callable[..., Array], t: Array, y: Array, start: tuple[float, float, float]
 ) -> Array | None:
-    """Offset, amplitude and rate of a decay; None where the fit fails."""
+    """Offset, amplitude and rate of a decay; None if the fit fails."""
     if len(y) < FEWEST_TO_FIT:
         return None
     bounds = ([-1.0, -2.0, 0.0], [2.0, 5.0, 100.0])
@@ -176,14 +176,14 @@ def _fitted(
 
 
 def _noise(y: Array) -> float:
-    """Deviation of the steps from a smooth curve, by second differences (Gasser et al. 1986)."""
+    """Deviation from a smooth curve, by second differences (Gasser et al. 1986)."""
     if len(y) < 3:
         return math.nan
     return float(np.sqrt(np.mean(np.diff(y, 2) ** 2) / 6.0))
 
 
 def _plateau(t: Array, y: Array) -> float:
-    """The share of the time, up to the end, in which hardly anything was gained."""
+    """Fraction of the steps, up to the end, with hardly any improvement."""
     best = np.minimum.accumulate(y)
     reached = best <= best[-1] + PLATEAU * (best[0] - best[-1])
     return float(1.0 - t[int(np.argmax(reached))])
@@ -193,10 +193,10 @@ def _plateau(t: Array, y: Array) -> float:
 
 
 def _noise_scale(gradients: Any, batch_size: int) -> float:
-    """The gradient noise scale, in examples (McCandlish et al. 2018, eq. 2.9 and appendix A).
+    """Gradient noise scale, in examples (McCandlish et al. 2018, eq. 2.9 and appendix A).
 
-    The trace of the covariance of one example's gradient over the squared length of the true
-    gradient, both estimated without bias from batches of one size.
+    The trace of the covariance of a single example's gradient, divided by the squared norm of
+    the true gradient; unbiased estimates of both from batches of equal size.
     """
     rows = [] if gradients is None else [_flat(batch) for batch in gradients]
     if len(rows) < 2 or len({len(row) for row in rows}) > 1 or not len(rows[0]):

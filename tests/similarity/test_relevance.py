@@ -1,4 +1,4 @@
-"""Which past tasks matter: by what describes them, and by how they rank the present trials."""
+"""Prior weights of past tasks by their meta-features, and what they become by their ranks."""
 
 import numpy as np
 import pytest
@@ -21,12 +21,12 @@ def by_size(*sizes: float) -> list[dict[str, float]]:
 # ---- meta-features -------------------------------------------------------------------------
 
 
-def test_closer_tasks_weigh_more():
+def test_tasks_with_closer_metafeatures_weigh_more():
     weights = metafeature_weights({"size": 3.0}, by_size(1, 2, 3, 5, 9))
     assert weights[2] == 1.0
     assert weights[1] > weights[0] > weights[4] > 0
     assert weights[3] == pytest.approx(weights[0])
-    # At the median distance.
+    # The task at the median distance.
     assert weights[0] == pytest.approx(np.exp(-0.5))
 
 
@@ -39,32 +39,25 @@ def test_the_unit_of_a_metafeature_does_not_matter():
     )
 
 
-@pytest.mark.parametrize("nothing", [NAN, float("inf"), None])
-def test_what_one_side_lacks_says_nothing(nothing):
+@pytest.mark.parametrize("unknown", [NAN, float("inf"), None])
+def test_a_metafeature_unknown_on_one_side_has_no_effect(unknown):
     present, past = {"size": 3.0}, by_size(1, 2, 5)
     weights = metafeature_weights(present, past)
-    extra = {} if nothing is None else {"skew": nothing}
+    extra = {} if unknown is None else {"skew": unknown}
     ours = metafeature_weights({**present, **extra}, [{**task, "skew": 1.0} for task in past])
     theirs = metafeature_weights({**present, "skew": 1.0}, [{**task, **extra} for task in past])
     np.testing.assert_allclose(ours, weights)
     np.testing.assert_allclose(theirs, weights)
 
 
-def test_a_task_without_metafeatures_is_not_judged():
+def test_a_task_without_metafeatures_keeps_its_full_weight():
     weights = metafeature_weights({"size": 3.0}, [*by_size(1, 2, 5), {}, {"size": NAN}])
     assert weights[3] == weights[4] == 1.0
     assert weights[0] < 1.0
 
 
-@pytest.mark.parametrize(
-    "constant",
-    [
-        2.0,
-        0.1,
-        123456789.1,
-    ],
-)
-def test_what_is_the_same_everywhere_says_nothing(constant):
+@pytest.mark.parametrize("constant", [2.0, 0.1, 123456789.1])
+def test_a_constant_metafeature_has_no_effect(constant):
     past = by_size(1, 2, 3, 5, 8, 13, 21)
     with_constant = [{**task, "constant": constant} for task in past]
     np.testing.assert_allclose(
@@ -73,14 +66,14 @@ def test_what_is_the_same_everywhere_says_nothing(constant):
     )
 
 
-def test_without_metafeatures_all_weigh_the_same():
+def test_without_metafeatures_all_tasks_weigh_the_same():
     assert metafeature_weights({}, by_size(1, 2)).tolist() == [1.0, 1.0]
     assert metafeature_weights({"size": 1.0}, [{}, {}]).tolist() == [1.0, 1.0]
     assert metafeature_weights({"size": 1.0}, by_size(7)).tolist() == [1.0]
     assert metafeature_weights({"size": 1.0}, []).tolist() == []
 
 
-def test_relevance_follows_overlap_and_sums_to_one():
+def test_relevance_is_proportional_to_overlap_and_sums_to_one():
     np.testing.assert_allclose(relevance({}, [{}, {}], np.array([1.0, 0.25])), [0.8, 0.2])
     near, far = relevance({"size": 1.0}, by_size(1, 9), np.ones(2))
     assert near > far > 0
@@ -100,7 +93,7 @@ def planted(count: int) -> tuple[list[dict[str, float]], np.ndarray]:
     return tasks, performance + 0.05 * rng.standard_normal((count, 30))
 
 
-def test_what_has_mattered_decides_where_there_is_enough_to_learn_from():
+def test_with_enough_tasks_the_metafeature_that_matters_decides():
     tasks, performance = planted(40)
     overlap = np.ones(40)
     present = {"kind": 1.0, **{f"noise{i}": 0.0 for i in range(12)}}
@@ -114,13 +107,13 @@ def test_what_has_mattered_decides_where_there_is_enough_to_learn_from():
 
 
 @pytest.mark.parametrize("count", [1, 2, 19])
-def test_too_few_tasks_to_learn_from(count):
+def test_with_too_few_tasks_all_metafeatures_count_alike(count):
     tasks, performance = planted(count)
     weights = learned_relevance({"kind": 1.0}, tasks, performance, np.ones(count))
     np.testing.assert_allclose(weights, relevance({"kind": 1.0}, tasks, np.ones(count)))
 
 
-def test_tasks_that_are_not_described_weigh_the_same():
+def test_past_tasks_without_metafeatures_weigh_the_same():
     _, performance = planted(40)
     np.testing.assert_allclose(
         learned_relevance({"kind": 1.0}, [{}] * 40, performance, np.ones(40)), 1 / 40
@@ -135,7 +128,7 @@ def test_the_farthest_task_keeps_some_weight():
 # ---- ranking -------------------------------------------------------------------------------
 
 
-def test_agreement():
+def test_agreement_is_the_fraction_of_pairs_ranked_correctly():
     values = np.array([1.0, 5.0, 2.0, 9.0])
     one_swap = np.array([2.0, 5.0, 1.0, 9.0])
     predictions = np.stack([10 * values - 3, -values, np.zeros(4), one_swap], axis=1)
@@ -143,34 +136,34 @@ def test_agreement():
 
 
 @pytest.mark.parametrize("values", [[], [1.0], [2.0, 2.0, 2.0]])
-def test_agreement_without_pairs(values):
+def test_agreement_is_one_half_without_pairs_to_rank(values):
     predictions = np.ones((len(values), 2))
     assert agreement(np.array(values), predictions).tolist() == [0.5, 0.5]
 
 
-def test_ties_among_the_values_are_left_out():
+def test_agreement_leaves_out_ties_among_the_values():
     predictions = np.array([[1.0], [2.0], [3.0]])
     assert agreement(np.array([1.0, 1.0, 2.0]), predictions).tolist() == [1.0]
 
 
-def test_sharpen():
+def test_sharpening_moves_weight_to_tasks_that_agree_and_keeps_their_proportion():
     values = np.arange(10.0)
     predictions = np.stack([values, -values, values**2], axis=1)
     prior = np.array([0.2, 0.5, 0.3])
     weights = sharpen(prior, values, predictions)
     assert weights.sum() == pytest.approx(1.0)
     assert weights[1] < 0.01
-    # Those that agree alike keep their proportion.
+    # These two agree equally well.
     assert weights[2] / weights[0] == pytest.approx(1.5)
     assert sharpen(prior, values[:4], predictions[:4])[1] > weights[1]
 
 
-def test_sharpen_without_trials_changes_nothing():
+def test_sharpening_without_trials_changes_nothing():
     prior = np.array([0.2, 0.8])
     np.testing.assert_allclose(sharpen(prior, np.empty(0), np.empty((0, 2))), prior)
 
 
-def test_very_many_trials_do_not_overflow():
+def test_sharpening_by_hundreds_of_trials_does_not_overflow():
     values = np.arange(300.0)
     weights = sharpen(np.array([0.5, 0.5]), values, np.stack([values, -values], axis=1))
     assert np.isfinite(weights).all()

@@ -1,4 +1,4 @@
-"""Meta-features of networks: layers, FLOPs, residual connections, families; nothing changes."""
+"""Meta-features of networks: layers, FLOPs, residual connections, families."""
 
 import copy
 import math
@@ -41,7 +41,7 @@ class GCNConv(nn.Module):
 
 
 class Branching(nn.Module):
-    """Symbolic tracing fails on it."""
+    """Cannot be traced symbolically."""
 
     def __init__(self):
         super().__init__()
@@ -60,17 +60,17 @@ def transformer():
     return nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
 
 
-def own(features):
+def unprefixed(features):
     return {name.removeprefix("network."): value for name, value in features.items()}
 
 
-def test_a_perceptron():
-    features = own(network_metafeatures(mlp(), torch.zeros(5, 4)))
+def test_sizes_and_flops_of_a_perceptron():
+    features = unprefixed(network_metafeatures(mlp(), torch.zeros(5, 4)))
     assert features["parameters"] == 4 * 8 + 8 + 8 * 3 + 3
     assert features["depth"] == features["linear_layers"] == 2
     assert (features["width_min"], features["width_max"]) == (3, 8)
     assert features["dropout_rate"] == pytest.approx(0.2)
-    # A multiplication and an addition are two; of one example.
+    # Of one example; a multiplication and an addition count as two.
     assert features["flops"] == 2 * (4 * 8 + 8 * 3)
     assert features["residual_connections"] == 0
 
@@ -89,42 +89,42 @@ def test_a_perceptron():
         (GCNConv(), (torch.zeros(2, 4), torch.eye(2)), "gnn"),
     ],
 )
-def test_families(model, example, family):
-    features = own(network_metafeatures(model, example))
-    told = {name for name in features if name.startswith("is_") and features[name] == 1.0}
-    assert told == {f"is_{family}"}
+def test_the_architecture_family_is_recognised(model, example, family):
+    features = unprefixed(network_metafeatures(model, example))
+    families = {name for name in features if name.startswith("is_") and features[name] == 1.0}
+    assert families == {f"is_{family}"}
     assert features["flops"] > 0
 
 
 def test_flops_of_a_recurrent_network_count_every_step():
-    features = own(network_metafeatures(Recurrent(), torch.zeros(3, 7, dtype=torch.long)))
+    features = unprefixed(network_metafeatures(Recurrent(), torch.zeros(3, 7, dtype=torch.long)))
     gates = 4 * 16 * (8 + 16) + 4 * 16 * (16 + 16)
     assert features["flops"] == 2 * (7 * gates + 16 * 2)
     assert features["depth"] == 3
 
 
 @pytest.mark.parametrize("with_example", [True, False])
-def test_residual_connections(with_example):
+def test_residual_connections_are_counted_with_and_without_an_example(with_example):
     blocks = nn.Sequential(Residual(), Residual())
     image = torch.zeros(2, 3, 8, 8) if with_example else None
-    assert own(network_metafeatures(blocks, image))["residual_connections"] == 2
+    assert unprefixed(network_metafeatures(blocks, image))["residual_connections"] == 2
     sequence = torch.zeros(2, 5, 16) if with_example else None
-    assert own(network_metafeatures(transformer(), sequence))["residual_connections"] == 4
+    assert unprefixed(network_metafeatures(transformer(), sequence))["residual_connections"] == 4
 
 
-def test_what_cannot_be_traced_is_run():
-    assert math.isnan(own(network_metafeatures(Branching()))["residual_connections"])
-    features = own(network_metafeatures(Branching(), torch.ones(1, 4)))
+def test_residual_connections_of_untraceable_networks_need_an_example():
+    assert math.isnan(unprefixed(network_metafeatures(Branching()))["residual_connections"])
+    features = unprefixed(network_metafeatures(Branching(), torch.ones(1, 4)))
     assert features["residual_connections"] == 1
 
 
-def test_an_example_that_does_not_fit_costs_the_flops_only():
-    features = own(network_metafeatures(mlp(), torch.zeros(5, 7)))
+def test_an_example_that_does_not_fit_leaves_only_the_flops_unknown():
+    features = unprefixed(network_metafeatures(mlp(), torch.zeros(5, 7)))
     assert math.isnan(features["flops"])
     assert features["parameters"] == 67
 
 
-def test_odd_networks_have_the_same_names():
+def test_empty_and_lazy_networks_have_the_same_names():
     reference = network_metafeatures(mlp(), torch.zeros(1, 4)).keys()
     for model in (None, nn.Module(), nn.LazyLinear(3), nn.Identity()):
         assert network_metafeatures(model).keys() == reference
@@ -132,7 +132,7 @@ def test_odd_networks_have_the_same_names():
         network_metafeatures("resnet")  # type: ignore[arg-type]
 
 
-def test_nothing_of_the_network_or_the_stream_of_chance_changes():
+def test_the_network_and_the_random_state_are_left_unchanged():
     model = nn.Sequential(Residual(), nn.Dropout(0.5))
     model[0].norm.eval()
     before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()

@@ -1,7 +1,7 @@
 """Meta-features of a network: its size, its layers by family, its FLOPs.
 
-Nothing is trained and nothing of the network is changed: where an example is given, one forward
-pass runs in evaluation mode, after which the modes are as they were.
+The network is neither trained nor changed. If an example is given, one forward pass runs in
+evaluation mode; training modes and the random state are restored afterwards.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.LocalResponseNorm, nn.RMSNor
 _RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 _EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 _TRANSFORMER_LAYERS = {nn.TransformerEncoderLayer: 2, nn.TransformerDecoderLayer: 3}
-# Users write attention and graph layers of their own; by their names they are known.
+# Attention and graph layers written by users are recognised by the names of their classes.
 _ATTENTION_NAME = re.compile(r"attention|attn", re.IGNORECASE)
 _GRAPH_NAME = re.compile(
     r"^(GCN|GAT|SAGE|GIN|Cheb|EdgeConv|MessagePassing)|^Graph\w*(Conv|Layer|Attention|Block)"
@@ -35,6 +35,7 @@ _GRAPH_NAME = re.compile(
 _GRAPH_LIBRARIES = ("torch_geometric.nn.conv", "dgl.nn")
 _NORM_NAME = re.compile(r"(Batch|Layer|RMS|Group|Instance)Norm")
 
+# Families of layers that are counted.
 COUNTED = (
     "linear",
     "convolution",
@@ -45,7 +46,9 @@ COUNTED = (
     "dropout",
     "embedding",
 )
-# The first of these that a network has layers of is its family.
+# Families whose layers count towards the depth.
+_WEIGHTED = ("linear", "convolution", "attention", "recurrent", "graph")
+# Architecture families and the layers that define them; the first that matches counts.
 FAMILIES = {
     "gnn": "graph",
     "transformer": "attention",
@@ -58,21 +61,21 @@ _ADDING_METHODS = {"add", "add_"}
 
 
 def network_metafeatures(model: nn.Module | None, example: Any = None) -> dict[str, float]:
-    """What describes a network.
+    """Return the meta-features of a network.
 
     Args:
-        model: Any module; None for a description that is all NaN.
-        example: What a forward pass takes, with a batch dimension first: a tensor, a tuple of
-            arguments, or a mapping of keyword arguments. Without it the FLOPs are NaN. A pass
-            that raises counts as none.
+        model: Any module; None gives NaN under all names.
+        example: Input of a forward pass, batch dimension first: a tensor, a tuple of arguments
+            or a mapping of keyword arguments. Without it, or if the forward pass raises, the
+            FLOPs are NaN.
 
     Returns:
-        Always the same names: parameters, depth, widths, layers by family, residual
-        connections, FLOPs of one example (a multiplication and an addition count as two), and
-        1 for the architecture's family, 0 for the others.
+        Numbers by name; the names are always the same: parameters, depth, widths, layers by
+        family, residual connections, FLOPs of one example (a multiplication and an addition
+        count as two), and 1 for the architecture family of the network, 0 for the others.
 
     Raises:
-        TypeError: Where ``model`` is no module.
+        TypeError: If ``model`` is not a module.
     """
     if model is None:
         return dict.fromkeys(network_metafeatures(nn.Module()), math.nan)
@@ -82,7 +85,7 @@ def network_metafeatures(model: nn.Module | None, example: Any = None) -> dict[s
     counts = {name: float(sum(f == name for _, f in families)) for name in COUNTED}
     widths = [width for module, _ in families if (width := _width(module))]
     flops, additions = _observe(model, example)
-    own = next((name for name, layers in FAMILIES.items() if counts[layers]), None)
+    architecture = next((name for name, layers in FAMILIES.items() if counts[layers]), None)
     features = {
         **_parameters(model),
         "depth": sum(_depth(module, family) for module, family in families),
@@ -93,7 +96,7 @@ def network_metafeatures(model: nn.Module | None, example: Any = None) -> dict[s
         "dropout_rate": _dropout_rate(model),
         "residual_connections": additions,
         "flops": flops,
-        **{f"is_{name}": float(name == own) for name in FAMILIES},
+        **{f"is_{name}": float(name == architecture) for name in FAMILIES},
     }
     return {f"network.{name}": float(value) for name, value in features.items()}
 
@@ -101,7 +104,7 @@ def network_metafeatures(model: nn.Module | None, example: Any = None) -> dict[s
 def _parameters(model: nn.Module) -> dict[str, float]:
     parameters = list(model.parameters())
     if any(isinstance(p, UninitializedParameter) for p in parameters):
-        # Lazy modules know their sizes after the first pass only.
+        # Lazy modules have no shapes before their first forward pass.
         return {"parameters": math.nan, "trainable_share": math.nan}
     total = sum(p.numel() for p in parameters)
     trainable = sum(p.numel() for p in parameters if p.requires_grad)
@@ -112,7 +115,7 @@ def _parameters(model: nn.Module) -> dict[str, float]:
 
 
 def _family(module: nn.Module) -> str:
-    """One of COUNTED, or nothing for containers, activations and the like."""
+    """One of ``COUNTED``; an empty string for containers, activations and the like."""
     kind = type(module)
     if _GRAPH_NAME.search(kind.__name__) or kind.__module__.startswith(_GRAPH_LIBRARIES):
         return "graph"
@@ -134,12 +137,13 @@ def _family(module: nn.Module) -> str:
 
 
 def _depth(module: nn.Module, family: str) -> int:
-    """The layers with weights that a module stands for."""
+    """Number of layers with weights that a module counts for."""
     if isinstance(module, nn.RNNBase):
         return module.num_layers
-    # A layer of another's making is made of linear ones, which are counted themselves.
-    is_own = not any(True for _ in module.children()) or isinstance(module, nn.MultiheadAttention)
-    return int(is_own and family in ("linear", "convolution", "attention", "recurrent", "graph"))
+    # Layers written by users contain linear ones, which are counted themselves.
+    is_leaf = not any(True for _ in module.children())
+    is_single = is_leaf or isinstance(module, nn.MultiheadAttention)
+    return int(is_single and family in _WEIGHTED)
 
 
 def _width(module: nn.Module) -> int:
@@ -159,7 +163,7 @@ def _dropout_rate(model: nn.Module) -> float:
 
 
 class _Additions(TorchFunctionMode):
-    """Counts sums of two activations of one shape: where a residual connection joins."""
+    """Counts additions of two activations of equal shape, as in residual connections."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -180,7 +184,7 @@ class _Additions(TorchFunctionMode):
 
 
 def _observe(model: nn.Module, example: Any) -> tuple[float, float]:
-    """FLOPs of one example, and residual connections; NaN where they cannot be told."""
+    """FLOPs of one example and number of residual connections; NaN if unknown."""
     if example is None:
         return math.nan, _traced_additions(model)
     arguments = example if isinstance(example, tuple) else (example,)
@@ -190,10 +194,10 @@ def _observe(model: nn.Module, example: Any) -> tuple[float, float]:
     additions = _Additions(model)
     counter = FlopCounterMode(display=False)
     try:
-        # Warnings are of switches of the hardware at hand, and of the network's own code.
-        with warnings.catch_warnings(action="ignore"), _undisturbed(model), additions, counter:
+        # Warnings come from hardware-specific switches and from the user's code.
+        with warnings.catch_warnings(action="ignore"), _evaluation_mode(model), additions, counter:
             model(*arguments, **keywords)
-    # What a network of the user's raises on an example that does not fit can be anything.
+    # The user's code may raise anything on an example that does not fit.
     except Exception:
         return math.nan, _traced_additions(model)
     batch = next((len(a) for a in (*arguments, *keywords.values()) if _has_rows(a)), 1)
@@ -205,8 +209,8 @@ def _has_rows(argument: Any) -> bool:
 
 
 @contextlib.contextmanager
-def _undisturbed(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; layers in plain operations, which can be counted."""
+def _evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients, and without fused kernels, which are not counted."""
     training = [module for module in model.modules() if module.training]
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
@@ -225,15 +229,15 @@ def _undisturbed(model: nn.Module) -> Iterator[None]:
 
 
 def _traced_additions(model: nn.Module) -> float:
-    """Residual connections by symbolic tracing; NaN for a network that cannot be traced."""
+    """Number of residual connections by symbolic tracing; NaN if tracing fails."""
     try:
         with warnings.catch_warnings(action="ignore"):
-            # Inside another, a module of torch's own is not looked into.
+            # Inside a container, torch's own modules are leaves and are not traced.
             nodes = list(fx.Tracer().trace(nn.Sequential(model)).nodes)
-    # Tracing runs the user's own code on proxies.
+    # Tracing runs the user's code on proxies, which may raise anything.
     except Exception:
         return math.nan
-    joined = sum(_is_addition(node) and _of_two(node) for node in nodes)
+    traced = sum(_is_addition(node) and _adds_activations(node) for node in nodes)
     called = [
         nn.Sequential(model).get_submodule(str(n.target)) for n in nodes if n.op == "call_module"
     ]
@@ -244,7 +248,7 @@ def _traced_additions(model: nn.Module) -> float:
         for kind, count in _TRANSFORMER_LAYERS.items()
         if isinstance(layer, kind)
     )
-    return float(joined + inside)
+    return float(traced + inside)
 
 
 def _is_addition(node: fx.Node) -> bool:
@@ -253,7 +257,7 @@ def _is_addition(node: fx.Node) -> bool:
     return node.op == "call_function" and node.target in _ADDITIONS
 
 
-def _of_two(node: fx.Node) -> bool:
-    """Whether two activations are added, neither of them a parameter."""
+def _adds_activations(node: fx.Node) -> bool:
+    """Whether both operands are activations, not parameters."""
     operands = [a for a in node.args if isinstance(a, fx.Node) and a.op != "get_attr"]
     return len(operands) == 2

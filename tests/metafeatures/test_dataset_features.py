@@ -1,4 +1,4 @@
-"""Meta-features of data sets: pymfe's values, odd data, every kind of container."""
+"""Meta-features of data sets: pymfe's values, degenerate data, every kind of container."""
 
 import math
 import warnings
@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from metahpo.metafeatures import dataset_metafeatures, extract
 
-# Ours, pymfe's, and by what pymfe's is divided.
+# Our names and pymfe's.
 SAME_AS_PYMFE = {
     "rows": "nr_inst",
     "columns": "nr_attr",
@@ -69,7 +69,7 @@ def pymfe_values(X, y, groups, features, **options):
 
 
 @pytest.mark.parametrize("load", [load_iris, load_wine, load_breast_cancer])
-def test_values_are_pymfes(load):
+def test_values_equal_those_of_pymfe(load):
     X, y = load(return_X_y=True)
     wanted = {name.split(".")[0] for name in SAME_AS_PYMFE.values()}
     theirs = pymfe_values(
@@ -85,7 +85,7 @@ def test_values_are_pymfes(load):
     )
 
 
-def test_information_on_categories_is_pymfes():
+def test_information_of_categorical_columns_equals_that_of_pymfe():
     rng = np.random.default_rng(0)
     X = rng.integers(0, 4, (200, 5))
     y = (X[:, 0] + X[:, 1] + rng.integers(0, 2, 200)) % 3
@@ -97,7 +97,7 @@ def test_information_on_categories_is_pymfes():
         assert ours[f"dataset.{name}"] == pytest.approx(theirs[SAME_AS_PYMFE[name]]), name
 
 
-def test_landmarkers_are_pymfes():
+def test_landmarkers_equal_those_of_pymfe():
     X, y = load_wine(return_X_y=True)
     X = (X - X.mean(axis=0)) / X.std(axis=0)
     theirs = pymfe_values(
@@ -112,7 +112,7 @@ def test_landmarkers_are_pymfes():
 # ---- containers ----------------------------------------------------------------------------
 
 
-def same(a, b):
+def assert_same(a, b):
     assert a.keys() == b.keys()
     for name, value in a.items():
         assert b[name] == pytest.approx(value, nan_ok=True, rel=1e-5), name
@@ -137,27 +137,27 @@ class Stream(IterableDataset):
         return iter(zip(self.X, self.y, strict=True))
 
 
-def test_every_container_of_a_table_is_the_same_data():
+def test_a_table_has_the_same_features_in_every_container():
     X, y = load_iris(return_X_y=True)
     reference = dataset_metafeatures(X, y)
     frame = pd.DataFrame(X)
     tensors = torch.as_tensor(X), torch.as_tensor(y)
-    same(reference, dataset_metafeatures(frame, pd.Series(y)))
-    same(reference, dataset_metafeatures(frame, pd.Series(y).astype("category")))
-    same(reference, dataset_metafeatures(frame, np.array(list("abc"))[y]))
-    same(reference, dataset_metafeatures(pa.Table.from_pandas(frame), y))
-    same(reference, dataset_metafeatures(scipy.sparse.csr_matrix(X), y))
-    same(reference, dataset_metafeatures(*tensors))
-    same(reference, dataset_metafeatures(X.tolist(), y.tolist()))
+    assert_same(reference, dataset_metafeatures(frame, pd.Series(y)))
+    assert_same(reference, dataset_metafeatures(frame, pd.Series(y).astype("category")))
+    assert_same(reference, dataset_metafeatures(frame, np.array(list("abc"))[y]))
+    assert_same(reference, dataset_metafeatures(pa.Table.from_pandas(frame), y))
+    assert_same(reference, dataset_metafeatures(scipy.sparse.csr_matrix(X), y))
+    assert_same(reference, dataset_metafeatures(*tensors))
+    assert_same(reference, dataset_metafeatures(X.tolist(), y.tolist()))
     data = TensorDataset(*tensors)
-    same(reference, dataset_metafeatures(data))
-    same(reference, dataset_metafeatures(DataLoader(data, batch_size=7, shuffle=True)))
+    assert_same(reference, dataset_metafeatures(data))
+    assert_same(reference, dataset_metafeatures(DataLoader(data, batch_size=7, shuffle=True)))
     streamed = dataset_metafeatures(Stream(*tensors))
     assert math.isnan(streamed["dataset.rows"])
     assert streamed["dataset.linear_score"] == pytest.approx(reference["dataset.linear_score"])
 
 
-def test_columns_of_a_frame_have_types():
+def test_types_of_columns_are_read_from_pandas_and_arrow():
     frame = pd.DataFrame(
         {
             "number": [1.0, 2.0, None, 4.0],
@@ -175,7 +175,7 @@ def test_columns_of_a_frame_have_types():
     assert arrow["dataset.categorical_columns"] == 3
 
 
-def test_images():
+def test_images_are_recognised_with_channels_first_and_last():
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (40, 3, 8, 6), dtype=np.uint8)
     for X in (pixels, torch.as_tensor(pixels), pixels.transpose(0, 2, 3, 1)):
@@ -190,21 +190,21 @@ def test_images():
     assert from_items["dataset.classes"] == 2
 
 
-def test_token_sequences_and_texts():
+def test_texts_have_the_features_of_their_token_sequences():
     tokens = [torch.tensor([1, 2, 2]), torch.tensor([3]), torch.tensor([1, 4, 4, 4])]
     features = dataset_metafeatures(tokens, [0, 1, 0])
     assert features["dataset.vocabulary"] == 4
     assert features["dataset.length_mean"] == pytest.approx(8 / 3)
     texts = dataset_metafeatures(["a b b", "c", "a d d d"], [0, 1, 0])
-    same(features, texts)
+    assert_same(features, texts)
     batch = dataset_metafeatures(torch.tensor([[1, 2], [3, 4], [1, 4]]))
     assert batch["dataset.length_max"] == 2
 
 
-# ---- odd data ------------------------------------------------------------------------------
+# ---- degenerate data -----------------------------------------------------------------------
 
 
-ODD = {
+DEGENERATE = {
     "empty": (np.empty((0, 3)), np.empty(0)),
     "no columns": (np.empty((4, 0)), np.arange(4) % 2),
     "one row": (np.ones((1, 3)), np.array([1])),
@@ -218,15 +218,15 @@ ODD = {
     "several targets": (np.ones((20, 3)), np.ones((20, 2))),
     "objects": (np.array([["a", 1.0], [None, 2.0], ["b", None]] * 5, object), ["x", "y", "x"] * 5),
     "huge": (np.random.default_rng(0).normal(size=(20, 3)) * 1e300, np.arange(20) % 2),
-    "items without sense": ([None, None, None], [0, 1, 0]),
+    "items of None": ([None, None, None], [0, 1, 0]),
     "ragged": ([[1.0, 2.0], [3.0], []], [0, 1, 0]),
     "bfloat16": (torch.ones(4, 2, dtype=torch.bfloat16), torch.tensor([0, 1, 0, 1])),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ODD)
-def test_odd_data_never_raises_and_has_the_same_names(name):
-    features = dataset_metafeatures(*ODD[name])
+@pytest.mark.parametrize("name", DEGENERATE)
+def test_degenerate_data_has_the_same_names_and_no_infinite_values(name):
+    features = dataset_metafeatures(*DEGENERATE[name])
     assert features.keys() == dataset_metafeatures(*load_iris(return_X_y=True)).keys()
     assert not any(math.isinf(value) for value in features.values())
 
@@ -237,14 +237,14 @@ def test_odd_data_never_raises_and_has_the_same_names(name):
     st.sampled_from(["classes", "numbers", "none"]),
     st.integers(0, 9),
 )
-def test_no_numbers_raise(X, target, seed):
+def test_no_array_of_numbers_raises_or_gives_infinite_values(X, target, seed):
     rng = np.random.default_rng(seed)
     y = {"classes": rng.integers(0, 3, len(X)), "numbers": rng.normal(size=len(X)), "none": None}
     features = dataset_metafeatures(X, y[target])
     assert not any(math.isinf(value) for value in features.values())
 
 
-def test_a_quantity_is_told_from_classes():
+def test_classes_and_quantities_are_distinguished_by_their_values():
     X, y = load_diabetes(return_X_y=True)
     features = dataset_metafeatures(X, y)
     assert features["dataset.is_regression"] == 1.0
@@ -255,7 +255,7 @@ def test_a_quantity_is_told_from_classes():
     assert as_classes["dataset.classes"] == len(np.unique(y))
 
 
-def test_wrong_arguments_are_told():
+def test_wrong_arguments_raise_errors_that_name_them():
     with pytest.raises(TypeError, match="X must be an array"):
         dataset_metafeatures(3)
     with pytest.raises(ValueError, match="X has 3 rows and y has 2"):
@@ -265,27 +265,27 @@ def test_wrong_arguments_are_told():
 # ---- large data, chance --------------------------------------------------------------------
 
 
-def test_large_data_is_sampled_and_counted():
+def test_large_data_is_sampled_but_its_size_and_classes_are_exact():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(20_000, 300))
     y = (rng.random(20_000) < 0.01).astype(int)
     features = dataset_metafeatures(X, y)
     assert (features["dataset.rows"], features["dataset.columns"]) == (20_000, 300)
-    # Of all rows, not of the sample.
+    # The shares of all rows, not of the sample.
     assert features["dataset.class_share_min"] == pytest.approx(y.mean())
-    same(features, dataset_metafeatures(X, y))
+    assert_same(features, dataset_metafeatures(X, y))
     other = dataset_metafeatures(X, y, seed=1)
     assert other["dataset.skewness_mean"] != features["dataset.skewness_mean"]
 
 
-def test_units_and_offsets_do_not_matter_to_shapes():
+def test_scale_invariant_features_ignore_units_and_offsets():
     X, y = load_wine(return_X_y=True)
     plain, scaled = dataset_metafeatures(X, y), dataset_metafeatures(1e6 * X + 3.0, y)
     for name in ("skewness_mean", "kurtosis_mean", "correlation_mean", "one_nn_score"):
         assert scaled[f"dataset.{name}"] == pytest.approx(plain[f"dataset.{name}"])
 
 
-def test_extract_takes_what_there_is():
+def test_extract_describes_the_levels_that_were_passed():
     assert extract() == {}
     X, y = load_iris(return_X_y=True)
     features = extract(X, y, model=torch.nn.Linear(4, 3), curve=[1.0, 0.5, 0.4])
