@@ -19,6 +19,9 @@ from metahpo.train.files import (
 )
 from metahpo.train.optimizer.meta_training import MetaTraining, Particle
 
+# Names of the fields of ``LossStatistics`` in the file.
+LOSS_KEYS = ("seen", "fast", "slow", "square")
+
 
 def save(run: MetaTraining, path: Path) -> None:
     """Write the state of a meta-training, atomically."""
@@ -64,7 +67,9 @@ def restore(run: MetaTraining, path: Path) -> None:
 
 def _particle_tensors(particle: Particle) -> dict[str, Tensor]:
     training = particle.training
-    losses = training.losses._asdict() if training.losses is not None else {}
+    losses: dict[str, Tensor] = {}
+    if training.losses is not None:
+        losses = dict(zip(LOSS_KEYS, training.losses, strict=True))
     return {
         "generator": particle.generator.get_state(),
         "first_loss": particle.first_loss,
@@ -87,7 +92,8 @@ def _restore_particle(particle: Particle, tensors: dict[str, Tensor], step: int)
         Moments(**with_prefix(f"moments.{n}", tensors)) for n in range(len(training.moments))
     ]
     if training.losses is not None:
-        training.losses = LossStatistics(**with_prefix("losses", tensors))
+        losses = with_prefix("losses", tensors)
+        training.losses = LossStatistics(*(losses[key] for key in LOSS_KEYS))
     particle.first_loss = tensors["first_loss"]
     particle.accumulated = with_prefix("accumulated", tensors)
     particle.generator.set_state(tensors["generator"].to(torch.device("cpu")))
