@@ -29,7 +29,7 @@ from metahpo.surrogate.curves.curve_process import CurveProcess
 from metahpo.surrogate.networks.network_file import WeightsError
 from metahpo.tasks.task import Trial
 from metahpo.train.files import write_log
-from metahpo.train.surrogate.measure import INTERVALS, coverage
+from metahpo.train.intervals import INTERVALS, coverage
 
 FAMILY = "lcbench"
 SHARES, CONTEXTS = (0.1, 0.25, 0.5, 0.75), (0, 10)

@@ -23,13 +23,9 @@ from metahpo.optim import initial_weights, load_weights
 from metahpo.optim.rule import Weights
 from metahpo.optim.weights import shipped_weights
 from metahpo.train.optimizer.inner_data import DataError, keel, mnist
-from metahpo.train.optimizer.inner_problems import (
-    Problem,
-    augmented,
-    training_problems,
-    validation_problems,
-)
-from metahpo.train.optimizer.optimizer_training import final_score
+from metahpo.train.optimizer.inner_problems import Problem, augmented, validation_problems
+from metahpo.train.optimizer.objective import final_score
+from metahpo.train.optimizer.problem_families import training_problems
 
 SIZES = (0.015, 0.025, 0.04, 0.06, 0.09, 0.14)
 # No training of problems uses so large a seed.

@@ -36,9 +36,10 @@ from metahpo.surrogate.study_arrays import StudyArrays
 from metahpo.tasks.alignment import AlignedTask
 from metahpo.tasks.space import Array, Space
 from metahpo.train.files import write_log
+from metahpo.train.intervals import INTERVALS, coverage
 from metahpo.train.surrogate.episodes import Episodes
-from metahpo.train.surrogate.measure import INTERVALS, TRIALS, coverage, held_out, rank_correlation
-from metahpo.train.surrogate.recorded import read_families
+from metahpo.train.surrogate.measure import TRIALS, held_out, rank_correlation
+from metahpo.train.surrogate.task_families import read_families
 
 METHODS = ("neural", "neural, no past", "transfer GP", "target-only GP")
 COVERED = tuple(f"{share:.0%} interval" for share in INTERVALS)

@@ -18,7 +18,7 @@ from metahpo import Archive
 from metahpo.surrogate.curves.curve_predictions import save_weights
 from metahpo.surrogate.curves.curve_process import CurveArchitecture, CurveProcess
 from metahpo.tasks.space import Space
-from metahpo.train.surrogate.measure import coverage
+from metahpo.train.intervals import coverage
 
 COUNT = 16
 SPACE = Space({"x": FloatDistribution(0.0, 1.0), "y": FloatDistribution(0.0, 1.0)})

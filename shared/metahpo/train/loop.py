@@ -1,10 +1,9 @@
-"""A meta-training in a folder, with checkpoints and a log, and the archives that it is of."""
+"""Running a meta-training in a folder, with checkpoints and a log; checks of its archives."""
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,94 +11,123 @@ from tqdm import tqdm
 
 from metahpo.train import TrainingError
 from metahpo.train.files import read_log, write_log
-from metahpo.train.surrogate.measure import INTERVALS
 from metahpo.train.training import Network, Schedule, Settings, Training
 
 CHECKPOINT, WEIGHTS, LOG = "checkpoint.safetensors", "weights.safetensors", "log.csv"
 COLUMNS = ("step", "seconds", "synthetic", "recorded")
-COVERED = tuple(f"covered_{share}" for share in INTERVALS)
 
 
-def advance_to_end(
+def train_to_end(
     run: Training[Settings, Network],
     weights: Path,
     measures: Sequence[str],
-    measure: Callable[[Network], dict[str, str]] | None = None,
+    measure: Callable[[Network], Mapping[str, str]] | None = None,
     checkpoint_seconds: float = 180.0,
 ) -> None:
-    """Takes a training to its end, going on where a checkpoint left off.
+    """Run a training to its last step, continuing from a checkpoint if there is one.
 
     Args:
-        run: A training that has not begun.
-        weights: The file of the averaged weights; its folder holds checkpoint and log, and is
-            made where there is none.
-        measures: The log's last columns.
-        measure: Gives them now and then, of the averaged network.
-        checkpoint_seconds: Between two checkpoints.
+        run: A training that has not started yet.
+        weights: Where the averaged weights are written. The checkpoint and the log are in the
+            same folder, which is created if necessary.
+        measures: The last columns of the log.
+        measure: Computes these columns for the averaged network; called every
+            ``validate_every`` steps.
+        checkpoint_seconds: Time between two checkpoints, in seconds.
 
     Raises:
-        TrainingError: The folder's checkpoint is of other settings.
+        CheckpointError: The checkpoint in the folder has different settings.
     """
     folder, settings = weights.parent, run.settings
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / CHECKPOINT).exists():
         run.restore(folder / CHECKPOINT)
     rows = read_log(folder / LOG, "step", run.step)
-
-    def due(every: int) -> bool:
-        return run.step % every == 0 or run.step == settings.steps
-
-    def save() -> None:
-        # The log first: rows beyond the checkpoint are dropped at a resume.
-        write_log(folder / LOG, (*COLUMNS, *measures), rows)
-        run.save(folder / CHECKPOINT)
-        run.write_weights(weights, step=str(run.step), settings=str(asdict(settings)))
-
-    begun, saved = time.monotonic() - run.seconds, time.monotonic()
+    started, saved = time.monotonic() - run.seconds, time.monotonic()
     with tqdm(total=settings.steps, initial=run.step, disable=None) as bar:
         while run.step < settings.steps:
             run.advance()
-            run.seconds = time.monotonic() - begun
+            run.seconds = time.monotonic() - started
             bar.update()
-            if due(settings.log_every):
-                row = {"step": run.step, "seconds": f"{run.seconds:.1f}", **run.mean_losses()}
-                if measure and due(settings.validate_every):
-                    row |= measure(run.averaged_network())
-                rows.append(row)
+            if _is_due(run, settings.log_every):
+                rows.append(_log_row(run, measure))
             if time.monotonic() - saved > checkpoint_seconds:
-                save()
+                _save(run, weights, measures, rows)
                 saved = time.monotonic()
-    save()
+    _save(run, weights, measures, rows)
 
 
-def mean_coverage(coverages: Sequence[Sequence[float]]) -> dict[str, str]:
-    """For the log: of each of ``INTERVALS``, the mean over measurements."""
-    means = [math.fsum(shares) / len(shares) for shares in zip(*coverages, strict=True)]
-    return {column: f"{mean:.4f}" for column, mean in zip(COVERED, means, strict=True)}
+def _is_due(run: Training[Settings, Network], every: int) -> bool:
+    return run.step % every == 0 or run.step == run.settings.steps
 
 
-def check_shares(settings: Schedule) -> None:
-    """Raises TrainingError where the synthetic share is none."""
-    if not 0.0 <= settings.synthetic <= 1.0:
-        raise TrainingError(f"the synthetic share must be from 0 to 1, not {settings.synthetic}")
+def _log_row(
+    run: Training[Settings, Network],
+    measure: Callable[[Network], Mapping[str, str]] | None,
+) -> dict[str, object]:
+    row: dict[str, object] = {"step": run.step, "seconds": f"{run.seconds:.1f}"}
+    row.update(run.pop_mean_losses())
+    if measure and _is_due(run, run.settings.validate_every):
+        row.update(measure(run.averaged_network()))
+    return row
 
 
-def to_read(settings: Schedule, archive: str | Path | None) -> str | Path | None:
-    """The archive to train on; none where all batches are synthetic.
+def _save(
+    run: Training[Settings, Network],
+    weights: Path,
+    measures: Sequence[str],
+    rows: Sequence[Mapping[str, object]],
+) -> None:
+    # The log first: a resumed run drops the rows that are newer than its checkpoint.
+    write_log(weights.parent / LOG, (*COLUMNS, *measures), rows)
+    run.save(weights.parent / CHECKPOINT)
+    run.write_weights(weights, step=str(run.step), settings=str(asdict(run.settings)))
+
+
+# ---- checks of settings and archives -------------------------------------------------------
+
+
+def check_synthetic_share(settings: Schedule) -> None:
+    """Check that the share of synthetic batches is in [0, 1].
 
     Raises:
-        TrainingError: There is none where one is needed; the synthetic share is none.
+        TrainingError: It is not.
     """
-    check_shares(settings)
+    if not 0.0 <= settings.synthetic <= 1.0:
+        raise TrainingError(f"--synthetic must be from 0 to 1, got {settings.synthetic}")
+
+
+def training_archive(settings: Schedule, archive: str | Path | None) -> str | Path | None:
+    """Return the archive to train on, or None if all batches are synthetic.
+
+    Raises:
+        TrainingError: Recorded tasks are needed but there is no archive, or the synthetic share
+            is not in [0, 1].
+    """
+    check_synthetic_share(settings)
     if settings.synthetic == 1.0:
         return None
     if archive is None:
-        raise TrainingError("give an --archive to train on, or --synthetic 1 to do without")
+        raise TrainingError(
+            "no archive to train on: give one with --archive, or use --synthetic 1 to train on "
+            "synthetic tasks only"
+        )
     return archive
 
 
-def check_apart(trained: Iterable[str], validated: Iterable[str]) -> None:
-    """Raises TrainingError where a task, by name, is both trained and validated on."""
-    both = sorted(set(trained) & set(validated))
-    if both:
-        raise TrainingError(f"{both[0]} is both trained and validated on: keep the archives apart")
+def check_disjoint(trained: Iterable[str], validated: Iterable[str]) -> None:
+    """Check that no task is used both for training and for validation.
+
+    Args:
+        trained: Names of the training tasks.
+        validated: Names of the validation tasks.
+
+    Raises:
+        TrainingError: A task is used for both.
+    """
+    shared = sorted(set(trained) & set(validated))
+    if shared:
+        raise TrainingError(
+            f"task {shared[0]} is in both the training and the validation archive; remove it "
+            "from one of them"
+        )

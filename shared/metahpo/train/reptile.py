@@ -1,4 +1,4 @@
-"""Reptile: weights from which a few gradient steps on one family of tasks lead far.
+"""Reptile: initial weights from which a few gradient steps on one family of tasks lead far.
 
 Nichol et al. 2018, "On first-order meta-learning algorithms", section 3, in its serial form: from
 the weights w, k gradient steps on one family give w'; then w moves towards w' by a rate that falls
@@ -13,28 +13,31 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-Named = Iterable[tuple[str, Tensor]]
+NamedTensors = Iterable[tuple[str, Tensor]]
 
 
 class Reptile:
-    """The outer weights, beside a network that takes the inner steps.
+    """The outer weights of a network that takes the inner steps.
 
     Args:
-        parameters: The network's, by name.
-        inner_steps: k.
+        parameters: The network's parameters by name.
+        inner_steps: k, gradient steps between two outer steps.
+
+    Attributes:
+        weights: The outer weights by name.
     """
 
-    def __init__(self, parameters: Named, inner_steps: int) -> None:
+    def __init__(self, parameters: NamedTensors, inner_steps: int) -> None:
         self.inner_steps = inner_steps
         self.weights = [(name, parameter.detach().clone()) for name, parameter in parameters]
 
-    def after(self, step: int, parameters: Named, rate: float) -> None:
-        """To be called after each gradient step; every k of them, the outer weights move.
+    def after_step(self, step: int, parameters: NamedTensors, rate: float) -> None:
+        """Move the outer weights if an inner training is complete; call after each gradient step.
 
         Args:
-            step: How many gradient steps there have been.
-            parameters: The network's. After an outer step they begin anew where that led.
-            rate: Of the outer step.
+            step: Number of gradient steps so far.
+            parameters: The network's parameters; an outer step resets them to the outer weights.
+            rate: Outer learning rate, in [0, 1].
         """
         if step % self.inner_steps:
             return
@@ -44,5 +47,5 @@ class Reptile:
                 parameter.copy_(weight)
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """The outer weights from a checkpoint."""
+        """Set the outer weights to those of a checkpoint."""
         self.weights = [(name, tensors[name]) for name, _ in self.weights]

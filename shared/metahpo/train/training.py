@@ -1,9 +1,8 @@
-"""A network's meta-training, in steps that can resume bit for bit.
+"""Meta-training of a network in steps that resume bit for bit.
 
-All randomness of a step follows from the seed and the step's number; weights, their moving
-average and the optimizer's state are in the checkpoint. There is no selection by validation:
-the weights that count are the moving average at the end. What runs it in a folder is in
-``loop.py``.
+All randomness of a step follows from the seed and the number of the step; the checkpoint holds
+the weights, their moving average and the optimizer's state. Weights are not selected by
+validation: the result is the moving average at the end. ``loop.py`` runs a training in a folder.
 """
 
 from __future__ import annotations
@@ -21,27 +20,33 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from metahpo.train.files import below, check_settings, read_checkpoint, under, write_checkpoint
+from metahpo.train.files import (
+    add_prefix,
+    check_settings,
+    read_checkpoint,
+    with_prefix,
+    write_checkpoint,
+)
 from metahpo.train.reptile import Reptile
 
-# What a checkpoint tells that does not say which training it is of.
-CHANGING = ("settings", "steps", "step", "seconds", "losses", "found")
+# Metadata of a checkpoint that may differ when a training resumes.
+MUTABLE_METADATA = ("settings", "steps", "step", "seconds", "losses", "found")
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """What the settings of all meta-trainings have; kept with their checkpoints.
+    """Settings that all meta-trainings share; kept in their checkpoints.
 
     Attributes:
-        seed: Of everything.
-        steps: In all; may be raised later.
-        synthetic: Share of the batches from the prior; 1 needs no archive.
-        rate: Largest learning rate.
-        warmup: Steps until it is reached.
-        cooldown: Last share of the steps, in which it falls to nothing.
-        averaged: Steps that the moving average of the weights looks back.
+        seed: Seed of all random numbers.
+        steps: Total number of steps; may be raised later.
+        synthetic: Share of the batches drawn from the prior, in [0, 1]; 1 needs no archive.
+        rate: Peak learning rate.
+        warmup: Steps until the peak is reached.
+        cooldown: Share of the steps, at the end, over which the rate falls to zero.
+        averaged: Window of the moving average of the weights, in steps.
         validate_every: Steps between two validations.
-        log_every: Steps a row of the log.
+        log_every: Steps between two rows of the log.
     """
 
     seed: int
@@ -60,19 +65,19 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 class Training(ABC, Generic[Settings, Network]):
-    """Meta-trains; the state is whole after each step.
+    """A meta-training whose state is complete after each step.
 
     Args:
-        settings: What to do.
-        network: What is trained.
-        device: Where it is.
-        inner_steps: Of Reptile; 0 for plain training.
+        settings: Schedule and settings of the training.
+        network: The network to train.
+        device: Where to train it; the CPU by default.
+        inner_steps: Inner steps of Reptile; 0 for plain training.
 
     Attributes:
-        before: What checkpoints may not tell, since it was not there yet when they were written.
+        legacy_metadata: Metadata that older checkpoints lack, with the values they imply.
     """
 
-    before: ClassVar[dict[str, Any]] = {}
+    legacy_metadata: ClassVar[dict[str, Any]] = {}
 
     def __init__(
         self,
@@ -84,7 +89,7 @@ class Training(ABC, Generic[Settings, Network]):
         self.settings, self.device = settings, device or torch.device("cpu")
         self.network = network.to(self.device).train().requires_grad_(True)
         self.step, self.seconds = 0, 0.0
-        # Since the log's last row, by where batches came from.
+        # Losses since the last row of the log, by the source of the batch.
         self.losses: dict[str, list[float]] = {"synthetic": [], "recorded": []}
         self.averaged = {n: p.detach().clone() for n, p in self._parameters()}
         self.optimizer = torch.optim.AdamW(
@@ -95,33 +100,33 @@ class Training(ABC, Generic[Settings, Network]):
     def _parameters(self) -> list[tuple[str, Tensor]]:
         return list(self.network.named_parameters())
 
-    # ---- what differs ----------------------------------------------------------------------
+    # ---- for subclasses --------------------------------------------------------------------
 
     @abstractmethod
     def _loss(self) -> tuple[str, Tensor, Tensor]:
-        """Where the step's batch comes from, what is minimised, and what is logged."""
+        """Return the batch's source, the loss to minimise, and the detached value to log."""
 
     @abstractmethod
-    def write_weights(self, path: Path, **told: str) -> None:
-        """Writes those of the averaged network, with its sizes and what else is told."""
+    def write_weights(self, path: Path, **metadata: str) -> None:
+        """Write the averaged weights with the network's sizes and more metadata."""
 
     @abstractmethod
-    def _told(self) -> dict[str, Any]:
-        """For a checkpoint: settings, sizes, data, and the losses since the log's last row."""
+    def _metadata(self) -> dict[str, Any]:
+        """Return settings, sizes, data, and the losses since the last row of the log."""
 
     @abstractmethod
-    def _losses(self, told: Mapping[str, Any]) -> dict[str, list[float]]:
-        """Those of a checkpoint."""
+    def _losses_in(self, metadata: Mapping[str, Any]) -> dict[str, list[float]]:
+        """Return the losses that ``_metadata`` stored."""
 
     # ---- steps -----------------------------------------------------------------------------
 
     def advance(self) -> float:
-        """Takes one step.
+        """Take one step.
 
         Returns:
-            The mean negative log density of what was asked about.
+            The mean negative log density of the targets.
         """
-        source, loss, negative = self._loss()
+        source, loss, negative_log_density = self._loss()
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate
         self.optimizer.zero_grad()
@@ -130,42 +135,42 @@ class Training(ABC, Generic[Settings, Network]):
         self.optimizer.step()
         self.step += 1
         if self.reptile:
-            self.reptile.after(self.step, self._parameters(), self._left)
-        self._average()
-        self.losses[source].append(negative.item())
-        return negative.item()
+            self.reptile.after_step(self.step, self._parameters(), self._remaining)
+        self._update_average()
+        self.losses[source].append(negative_log_density.item())
+        return negative_log_density.item()
 
     @property
     def rate(self) -> float:
         """The learning rate of the next step: warm-up, plateau, and a fall at the end.
 
-        With Reptile, what falls is the outer rate.
+        With Reptile, the outer rate falls instead.
         """
-        done = min(1.0, (self.step + 1) / self.settings.warmup)
+        warmed_up = min(1.0, (self.step + 1) / self.settings.warmup)
         if self.reptile:
-            return self.settings.rate * done
-        return self.settings.rate * min(done, self._left / self.settings.cooldown)
+            return self.settings.rate * warmed_up
+        return self.settings.rate * min(warmed_up, self._remaining / self.settings.cooldown)
 
     @property
-    def _left(self) -> float:
-        """Which share of the steps is left."""
+    def _remaining(self) -> float:
+        """The share of the steps that is still to be taken."""
         return (self.settings.steps - self.step) / self.settings.steps
 
-    def _average(self) -> None:
-        # Shorter at first, when the weights still move fast.
+    def _update_average(self) -> None:
+        # A shorter window at first, when the weights still move fast.
         share = 1.0 / min(self.settings.averaged, 1 + self.step / 4)
         with torch.no_grad():
             for name, parameter in self.reptile.weights if self.reptile else self._parameters():
                 self.averaged[name].lerp_(parameter, share)
 
     def averaged_network(self) -> Network:
-        """The network with averaged weights, ready to predict."""
+        """Return a copy of the network with the averaged weights, in evaluation mode."""
         network = copy.deepcopy(self.network)
         network.load_state_dict({**network.state_dict(), **self.averaged})
         return network.eval().requires_grad_(False)
 
-    def mean_losses(self) -> dict[str, str]:
-        """For a row of the log; the next one's begin anew."""
+    def pop_mean_losses(self) -> dict[str, str]:
+        """Return the mean losses since the last call, as log entries."""
         means = {
             source: f"{math.fsum(losses) / len(losses):.4f}"
             for source, losses in self.losses.items()
@@ -177,45 +182,46 @@ class Training(ABC, Generic[Settings, Network]):
     # ---- checkpoints -----------------------------------------------------------------------
 
     def save(self, path: Path) -> None:
-        """Writes everything that a resumed training needs."""
+        """Write everything that a resumed training needs."""
         tensors = {
-            **under("network", self.network.state_dict()),
-            **under("average", self.averaged),
+            **add_prefix("network", self.network.state_dict()),
+            **add_prefix("average", self.averaged),
         }
         for number, state in self.optimizer.state_dict()["state"].items():
-            tensors |= under(f"optimizer.{number}", state)
+            tensors |= add_prefix(f"optimizer.{number}", state)
         if self.reptile:
-            tensors |= under("reptile", dict(self.reptile.weights))
-        told = {**self._told(), "step": self.step, "seconds": self.seconds}
-        write_checkpoint(path, tensors, told)
+            tensors |= add_prefix("reptile", dict(self.reptile.weights))
+        metadata = {**self._metadata(), "step": self.step, "seconds": self.seconds}
+        write_checkpoint(path, tensors, metadata)
 
     def restore(self, path: Path) -> None:
-        """Goes on from a checkpoint.
+        """Continue from a checkpoint.
 
         Raises:
-            CheckpointError: It cannot be read, or its settings or tasks are others.
+            CheckpointError: It cannot be read, or has different settings or tasks.
         """
-        tensors, told = read_checkpoint(path, self.device)
-        # As JSON has it, which knows no tuples.
-        wanted = json.loads(json.dumps(self._told()))
-        check_settings(path, self._fixed(wanted), self._fixed(told))
-        self.network.load_state_dict(below("network", tensors))
-        self.averaged = below("average", tensors)
-        # A parameter that no loss has reached yet has no state.
+        tensors, metadata = read_checkpoint(path, self.device)
+        # Through JSON, which turns tuples into lists.
+        expected = json.loads(json.dumps(self._metadata()))
+        check_settings(path, self._fixed(expected), self._fixed(metadata))
+        self.network.load_state_dict(with_prefix("network", tensors))
+        self.averaged = with_prefix("average", tensors)
+        # A parameter that no gradient has reached yet has no state.
         states = {
             number: state
             for number in range(len(self.averaged))
-            if (state := below(f"optimizer.{number}", tensors))
+            if (state := with_prefix(f"optimizer.{number}", tensors))
         }
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": states, "param_groups": groups})
         if self.reptile:
-            self.reptile.restore(below("reptile", tensors))
-        self.step, self.seconds = told["step"], told["seconds"]
-        self.losses = self._losses(told)
+            self.reptile.restore(with_prefix("reptile", tensors))
+        self.step, self.seconds = metadata["step"], metadata["seconds"]
+        self.losses = self._losses_in(metadata)
 
-    def _fixed(self, told: Mapping[str, Any]) -> dict[str, Any]:
-        """What must not change from a checkpoint to a training that goes on from it."""
-        whole = {**self.before, **told.get("settings", {}), **told}
-        whole["architecture"] = {**self.before.get("architecture", {}), **told["architecture"]}
-        return {name: value for name, value in whole.items() if name not in CHANGING}
+    def _fixed(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
+        """The metadata that a resumed training must share with its checkpoint."""
+        merged = {**self.legacy_metadata, **metadata.get("settings", {}), **metadata}
+        architecture = {**self.legacy_metadata.get("architecture", {}), **metadata["architecture"]}
+        merged["architecture"] = architecture
+        return {name: value for name, value in merged.items() if name not in MUTABLE_METADATA}

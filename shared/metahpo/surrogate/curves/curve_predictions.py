@@ -1,4 +1,4 @@
-"""Learning curves predicted in values, from the trials of a study; the network's weights."""
+"""Predictions of learning curves in values, from the trials of a study; the network's weights."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metahpo.surrogate.curves.curve_process import Answer, CurveArchitecture, CurveProcess
-from metahpo.surrogate.curves.curve_values import Curves, tidy
+from metahpo.surrogate.curves.curve_process import CurveArchitecture, CurveOutput, CurveProcess
+from metahpo.surrogate.curves.curve_values import Curves, sorted_reports
 from metahpo.surrogate.networks.bars import BarDistribution
 from metahpo.surrogate.networks.network_file import read_network, write_network
 from metahpo.surrogate.networks.space_description import Description, describe
 from metahpo.tasks.space import Array, Configuration, Space
 from metahpo.tasks.task import Trial
 
-# Within the folder ``weights`` beside this file.
+# In the folder ``weights`` next to this file.
 SHIPPED = "curves.safetensors"
 
 
 class CurveError(ValueError):
-    """A curve that nothing can be predicted from; the message says why."""
+    """A curve cannot be predicted; the message says why."""
 
 
 class CurveDistribution:
-    """Predictions of values: a bar distribution, moved and stretched.
+    """Predictive distributions of values: shifted and scaled bar distributions.
 
     Args:
         location: ``batch_shape``, in values.
         scale: ``batch_shape``, in values; positive.
-        bars: ``batch_shape``, of the values less location over scale.
+        bars: ``batch_shape``, the distributions of (value - location) / scale.
     """
 
     def __init__(self, location: Tensor, scale: Tensor, bars: BarDistribution) -> None:
@@ -41,28 +41,28 @@ class CurveDistribution:
 
     @property
     def mean(self) -> Tensor:
-        """``batch_shape``."""
+        """Means, ``batch_shape``, in values."""
         return self.location + self.scale * self.bars.mean
 
     @property
     def variance(self) -> Tensor:
-        """``batch_shape``."""
+        """Variances, ``batch_shape``, in squared values."""
         return self.scale.square() * self.bars.variance
 
     def log_density(self, values: Tensor) -> Tensor:
-        """``batch_shape`` logarithms of the densities at ``batch_shape`` values."""
+        """Return log densities at values, both ``batch_shape``."""
         return self.bars.log_density(self._standard(values)) - self.scale.log()
 
     def cdf(self, values: Tensor) -> Tensor:
-        """``batch_shape`` probabilities of smaller values than ``batch_shape`` ones."""
+        """Return the probabilities of smaller values, both ``batch_shape``."""
         return self.bars.cdf(self._standard(values))
 
     def quantile(self, probability: float | Tensor) -> Tensor:
-        """The values below which so much of the mass lies, shaped as of ``BarDistribution``."""
+        """Return quantiles, with the shapes of ``BarDistribution.quantile``."""
         return self.location + self.scale * self.bars.quantile(probability)
 
     def expected_improvement(self, best: float | Tensor) -> Tensor:
-        """``batch_shape``: E max(value - best, 0), best a number or ``batch_shape``."""
+        """Return E max(value - best, 0), ``batch_shape``; best is a number or ``batch_shape``."""
         standard = self._standard(torch.as_tensor(best, dtype=self.location.dtype))
         return self.scale * self.bars.expected_improvement(standard)
 
@@ -70,21 +70,21 @@ class CurveDistribution:
         return (values - self.location) / self.scale
 
 
-def distribution(network: CurveProcess, answer: Answer) -> CurveDistribution:
-    """What a network answered, in values and float64.
+def curve_distribution(network: CurveProcess, output: CurveOutput) -> CurveDistribution:
+    """Convert a network's output to values, in float64.
 
     Args:
-        network: That answered.
-        answer: ``B x (m - k) x r``.
+        network: The network.
+        output: Its output, ``B x (m - k) x r``.
 
     Returns:
-        ``B x (m - k) x r``.
+        ``B x (m - k) x r`` distributions.
     """
-    asked = slice(-answer.location.shape[1], None)
-    last = answer.seen.last[:, asked].unsqueeze(-1)
-    unit = answer.seen.unit[:, asked].unsqueeze(-1)
-    bars = BarDistribution(answer.logits.double(), network.borders, network.tails)
-    return CurveDistribution(last + unit * answer.location, unit * answer.scale, bars)
+    predicted = slice(-output.location.shape[1], None)
+    last = output.observed.last[:, predicted].unsqueeze(-1)
+    unit = output.observed.unit[:, predicted].unsqueeze(-1)
+    bars = BarDistribution(output.logits.double(), network.borders, network.tails)
+    return CurveDistribution(last + unit * output.location, unit * output.scale, bars)
 
 
 # ---- predictions for trials ----------------------------------------------------------------
@@ -100,68 +100,72 @@ def predict_curve(
     context: Sequence[Trial] = (),
     steps: Sequence[float] | None = None,
 ) -> CurveDistribution:
-    """What a trial will report, given what it has reported.
+    """Predict the later reports of a trial.
 
     Args:
         network: From ``shipped_network`` or ``load_weights``.
-        space: Of the trials.
-        configuration: The trial's.
-        curve: Its reports so far as (step, value); those without a finite value are passed over.
-        horizon: The step at which a training ends; positive, in the unit of the steps.
-        context: Other trials of the study, or of past ones in the same space, with curves.
-        steps: r steps asked about; the horizon if not given.
+        space: The trials' search space.
+        configuration: The trial's configuration.
+        curve: Its reports so far, as (step, value); reports without a finite value are ignored.
+        horizon: The step at which the training ends; positive, in the unit of the steps.
+        context: Other trials of the study, or of past studies in the same space; those without
+            a curve are ignored.
+        steps: r steps to predict; the horizon by default.
 
     Returns:
-        r distributions, of values.
+        r distributions, in values.
 
     Raises:
-        CurveError: The curve has no report, the horizon is not positive, or a step lies beyond.
+        CurveError: The curve has no report, the horizon is not positive, or a step lies beyond it.
     """
     reports = np.array([(step, value) for step, value in curve], float).reshape(-1, 2)
     reports = reports[np.isfinite(reports).all(-1)]
-    if not len(reports):
-        raise CurveError("the curve has no report with a finite value yet")
-    asked = np.array([horizon] if steps is None else list(steps), float)
-    if not horizon > 0.0:
-        raise CurveError(f"the horizon must be positive, not {horizon}")
-    if not ((asked >= 0.0) & (asked <= horizon)).all() or reports[:, 0].max() > horizon:
-        raise CurveError(f"all steps must lie between 0 and the horizon, {horizon}")
+    queries = np.array([horizon] if steps is None else list(steps), float)
+    _check(reports, queries, horizon)
     others = [trial for trial in context if trial.curve]
-    known = [np.array(trial.curve, float).reshape(-1, 2) for trial in others]
+    other_reports = [np.array(trial.curve, float).reshape(-1, 2) for trial in others]
     points = space.encode([*(trial.configuration for trial in others), configuration])
-    curves = curves_of(points, [*known, reports], horizon)
     description = describe(space)
     batched = Description(**{name: part.unsqueeze(0) for name, part in vars(description).items()})
     with torch.no_grad():
-        answer = network(
+        output = network(
             batched,
-            curves,
+            curves_from_reports(points, [*other_reports, reports], horizon),
             torch.tensor([reports[:, 0].max() / horizon]),
-            torch.from_numpy(asked / horizon).unsqueeze(0),
+            torch.from_numpy(queries / horizon).unsqueeze(0),
             len(others),
         )
-        told = distribution(network, answer)
-    bars = BarDistribution(told.bars.log_masses[0, 0], network.borders, network.tails)
-    return CurveDistribution(told.location[0, 0], told.scale[0, 0], bars)
+        predicted = curve_distribution(network, output)
+    bars = BarDistribution(predicted.bars.log_masses[0, 0], network.borders, network.tails)
+    return CurveDistribution(predicted.location[0, 0], predicted.scale[0, 0], bars)
 
 
-def curves_of(points: Array, reports: Sequence[Array], horizon: float) -> Curves:
-    """One study's curves as tensors.
+def _check(reports: Array, queries: Array, horizon: float) -> None:
+    if not len(reports):
+        raise CurveError("the curve has no report with a finite value yet")
+    if not horizon > 0.0:
+        raise CurveError(f"the horizon must be positive, got {horizon}")
+    if not ((queries >= 0.0) & (queries <= horizon)).all() or reports[:, 0].max() > horizon:
+        raise CurveError(f"all steps must be between 0 and the horizon, which is {horizon}")
+
+
+def curves_from_reports(points: Array, reports: Sequence[Array], horizon: float) -> Curves:
+    """Convert one study's curves to tensors.
 
     Args:
         points: ``m x d``.
-        reports: For each curve, n x 2 steps and values.
-        horizon: The step of progress 1.
+        reports: For each curve, ``n x 2`` steps and values.
+        horizon: The step at progress 1.
 
     Returns:
-        ``1 x m``.
+        ``1 x m`` curves.
     """
-    most = max(len(rows) for rows in reports)
-    filled = np.full((len(reports), most, 2), np.nan)
+    length = max(len(rows) for rows in reports)
+    filled = np.full((len(reports), length, 2), np.nan)
     for place, rows in enumerate(reports):
         filled[place, : len(rows)] = rows
     both = torch.from_numpy(filled)[None]
-    progress, values = tidy(both[..., 0] / horizon, both[..., 1])
+    progress, values = sorted_reports(both[..., 0] / horizon, both[..., 1])
     return Curves(torch.from_numpy(points).float()[None], progress, values)
 
 
@@ -169,26 +173,26 @@ def curves_of(points: Array, reports: Sequence[Array], horizon: float) -> Curves
 
 
 def save_weights(network: CurveProcess, path: Path, **metadata: str) -> None:
-    """Writes weights, sizes and what else is to be known of them as a safetensors file."""
+    """Write weights, sizes and metadata to a safetensors file, atomically."""
     write_network(network, network.architecture, path, **metadata)
 
 
 def load_weights(path: str | Path) -> CurveProcess:
-    """The network that ``save_weights`` wrote, ready to predict.
+    """Read a network that ``save_weights`` wrote, in evaluation mode.
 
     Raises:
-        WeightsError: The file is none of ours.
-        OSError: It cannot be read.
+        WeightsError: The file does not contain weights for this model.
+        OSError: The file does not exist or cannot be read.
     """
     return read_network(path, _built, "metahpo train curves")
 
 
 @cache
 def shipped_network() -> CurveProcess:
-    """The network that comes with the package; docs/curves.md says what it learned from."""
+    """Return the network that ships with the package (docs/curves.md)."""
     return load_weights(Path(str(files("metahpo.surrogate.curves") / "weights" / SHIPPED)))
 
 
 def _built(*, dilations: Sequence[int], **sizes: int) -> CurveProcess:
-    # JSON knows no tuples.
+    # JSON turns tuples into lists.
     return CurveProcess(CurveArchitecture(dilations=tuple(dilations), **sizes))

@@ -4,22 +4,23 @@ It predicts the value of a training at any progress, by default at its end, from
 far, the configuration and other trials' curves (Gordon et al. 2020, "Convolutional conditional
 neural processes"; conditioning on the configuration and on other curves is our own). Stages:
 
-1. Reports, at any progress and any number of them, are carried to a grid by a Gaussian kernel,
-   beside their density, which tells where there are any (SetConv, section 4 there). A
-   convolutional network works on the grid, told the configuration at each layer. The same kernel
-   carries its features to the progress asked for.
-2. The same is done with the other curves, cut off at the progress at which the present one is.
-   As one knows how they went on, one knows by how much each prediction was wrong. The present
-   prediction attends to these errors. Their order cannot matter, and with none of them the
-   network answers by stage 1.
-3. The answer is a location and a scale, in the curve's own unit, and a histogram of what is left.
+1. Reports, at any progress and in any number, are smoothed onto a grid with a Gaussian kernel,
+   together with their density (SetConv, section 4 there). A convolutional network processes the
+   grid, with the configuration as an input of each layer. The same kernel interpolates its
+   features at the query progresses.
+2. The other curves, the context, are cut off at the progress of the present curve and processed
+   the same way. Since their rest is known, so are the errors of the predictions for them. The
+   prediction for the present curve attends to these errors, in any order; without context, the
+   prediction is that of stage 1.
+3. The output is a location and a scale, in the curve's own unit, and a histogram of the
+   standardised values.
 
-Progress enters twice: convolutions do not care where on the grid they are, but the grid's places
-are told to the network, because trainings slow down. Values enter in relative units alone
-(``curve_values.py``): a shift or another unit moves the predictions along.
+Convolutions are equivariant to shifts along the grid, but trainings slow down: the position on
+the grid is therefore an additional input. Values enter in relative units only
+(``curve_values.py``), so that predictions follow shifts and changes of unit.
 
-Notation: B studies of m curves, k of them context and the others asked about; r progresses asked;
-g places of the grid; w width.
+Notation: B studies of m curves, of which the first k are context and the others are predicted;
+r query progresses; g grid points; w width.
 """
 
 from __future__ import annotations
@@ -32,18 +33,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
-from metahpo.surrogate.curves.curve_values import Curves, Seen, at_progress, seen_until
+from metahpo.surrogate.curves.curve_values import (
+    Curves,
+    ObservedCurves,
+    interpolated,
+    observed_until,
+)
 from metahpo.surrogate.networks.attention import two_layers
 from metahpo.surrogate.networks.configuration_encoder import ConfigurationEncoder
 from metahpo.surrogate.networks.space_description import Description
 
-# Facts of a curve: see _facts; of a progress asked for: see _asked.
-FACTS, ASKED = 5, 4
-CHANNELS = 5
-# Borders of the histogram reach so many scales to both sides, and are so dense in the middle.
-REACH, DENSE = 30.0, 0.25
-# Locations lie within sinh of so much own units, scales within exp of so much.
-FARTHEST, WIDEST = 8.0, 8.0
+# Features of a curve (_curve_features), of a query (_query_features), of a grid point (_on_grid).
+CURVE_FEATURES, QUERY_FEATURES, CHANNELS = 5, 4, 5
+# Range of the histogram's borders, and their spacing parameter in the middle, in scales.
+RANGE, SPACING = 30.0, 0.25
+# Bound of the raw outputs: locations are their sinh, scales their exp, in own units.
+MAX_RAW = 8.0
+# Density of reports below which a grid point counts as empty.
 EMPTY = 1e-3
 
 
@@ -54,10 +60,10 @@ class CurveArchitecture:
     Attributes:
         width: w, of all features.
         grid: g - 1, steps of the grid from 0 to 1.
-        kernel: Of the convolutions.
-        dilations: Of the convolutions, a block each.
-        heads: Of the attention to other curves.
-        bars: Of the histogram.
+        kernel: Kernel size of the convolutions.
+        dilations: Dilations of the convolutions, one for each block.
+        heads: Heads of the attention to other curves.
+        bars: Bars of the histogram.
     """
 
     width: int = 32
@@ -68,26 +74,28 @@ class CurveArchitecture:
     bars: int = 40
 
 
-class Answer(NamedTuple):
-    """What the network says, ``B x (m - k) x r``, in own units relative to the last values.
+class CurveOutput(NamedTuple):
+    """The network's output, in own units relative to the last values.
 
     Attributes:
-        location: Of each prediction.
-        scale: Of each prediction.
-        logits: ``... x bars``, of the histogram's masses.
-        first: Location and scale before the other curves are heard, ``B x m x r``.
-        seen: Of all m curves.
+        location: ``B x (m - k) x r``.
+        scale: ``B x (m - k) x r``.
+        logits: ``B x (m - k) x r x bars``, unnormalised log masses of the histogram.
+        initial: Locations and scales before attention to the context, ``B x m x r`` each.
+        observed: All m curves up to the present progress.
     """
 
     location: Tensor
     scale: Tensor
     logits: Tensor
-    first: tuple[Tensor, Tensor]
-    seen: Seen
+    initial: tuple[Tensor, Tensor]
+    observed: ObservedCurves
 
 
 class CurveProcess(nn.Module):
-    """The whole network.
+    """The network.
+
+    The names of its layers are keys of the weight files.
 
     Args:
         architecture: Its sizes.
@@ -102,14 +110,14 @@ class CurveProcess(nn.Module):
         self.architecture = architecture
         width, grid = architecture.width, architecture.grid
         self.configurations = ConfigurationEncoder(width)
-        self.told = nn.Linear(width + FACTS, width)
+        self.told = nn.Linear(width + CURVE_FEATURES, width)
         self.log_reach = nn.Parameter(torch.tensor([-math.log(grid), -math.log(grid)]))
         self.channels = nn.Conv1d(CHANNELS, width, architecture.kernel, padding="same")
         self.blocks = nn.ModuleList(
             ConvolutionBlock(width, architecture.kernel, dilation)
             for dilation in architecture.dilations
         )
-        self.asked = two_layers(3 * width + ASKED, 2 * width, width)
+        self.asked = two_layers(3 * width + QUERY_FEATURES, 2 * width, width)
         self.first = nn.Linear(width, 2)
         self.errors = CurveAttention(width, architecture.heads)
         self.last = nn.Linear(width, 2 + architecture.bars)
@@ -119,85 +127,85 @@ class CurveProcess(nn.Module):
             self.last.bias.copy_(torch.cat([torch.zeros(2), masses.log()]))
         self.register_buffer("places", torch.linspace(0.0, 1.0, grid + 1), persistent=False)
         self.register_buffer("borders", borders)
-        self.register_buffer("tails", torch.full((2,), REACH))
+        self.register_buffer("tails", torch.full((2,), RANGE))
 
     def forward(
-        self, description: Description, curves: Curves, now: Tensor, asked: Tensor, context: int
-    ) -> Answer:
-        """Predictions for all curves but the context.
+        self, description: Description, curves: Curves, now: Tensor, queries: Tensor, context: int
+    ) -> CurveOutput:
+        """Predict all curves except the context.
 
         Args:
-            description: Of B spaces.
-            curves: ``B x m``, the context first. What the others report after ``now`` is not
-                looked at.
-            now: B, the progress up to which curves are seen.
-            asked: ``B x r`` progresses.
+            description: B spaces.
+            curves: ``B x m``, the context first. Reports of the others after ``now`` are ignored.
+            now: ``B``, the progress up to which curves are observed.
+            queries: ``B x r`` progresses.
             context: k, less than m.
         """
-        seen = seen_until(curves, now, context)
+        observed = observed_until(curves, now, context)
         spaces = self.configurations.spaces(description)
         encoded = self.configurations(spaces, curves.points)
-        told = self.told(torch.cat([encoded, _facts(seen, now, context)], -1))
-        features = self._on_grid(seen, now, told)
-        hidden = self._at(features, told, now, asked)
-        location, scale = _located(self.first(hidden))
-        values = at_progress(
-            curves.progress[:, :context],
-            curves.values[:, :context],
-            asked.unsqueeze(1).expand(-1, context, -1),
-        )
-        of_context = Seen(*(part[:, :context] for part in seen))
-        gone = of_context.relative(values)
-        known = gone.isfinite() & (of_context.reports > 0).unsqueeze(-1)
-        gone = gone.masked_fill(~known, 0.0)
-        errors = (gone - location[:, :context]) / scale[:, :context]
-        heard = self.errors(hidden, errors, gone, known)
-        change, logits = self.last(heard).split([2, self.architecture.bars], -1)
-        raw = self.first(hidden[:, context:]) + change
-        return Answer(*_located(raw), logits, (location, scale), seen)
+        inputs = torch.cat([encoded, _curve_features(observed, now, context)], -1)
+        condition = self.told(inputs)
+        features = self._on_grid(observed, now, condition)
+        hidden = self._at_queries(features, condition, now, queries)
+        location, scale = _location_and_scale(self.first(hidden))
+        changes, known = _context_changes(curves, observed, queries, context)
+        errors = (changes - location[:, :context]) / scale[:, :context]
+        attended = self.errors(hidden, errors, changes, known)
+        correction, logits = self.last(attended).split([2, self.architecture.bars], -1)
+        raw = self.first(hidden[:, context:]) + correction
+        return CurveOutput(*_location_and_scale(raw), logits, (location, scale), observed)
 
-    def _on_grid(self, seen: Seen, now: Tensor, told: Tensor) -> Tensor:
-        """``B x m x g x w``."""
-        batch, curves, _ = seen.progress.shape
-        weights = self._kernel(self.places, seen.progress, 0)
+    def _on_grid(self, observed: ObservedCurves, now: Tensor, condition: Tensor) -> Tensor:
+        """Compute features on the grid: ``B x m x g x w``."""
+        batch, curves, _ = observed.progress.shape
+        weights = self._kernel(self.places, observed.progress, 0)
         density = weights.sum(-1, keepdim=True)
-        moves = weights @ seen.moves / (density + EMPTY)
+        changes = weights @ observed.changes / (density + EMPTY)
         past = (self.places <= now[:, None, None]).float().expand(batch, curves, -1)
         places = self.places.expand(batch, curves, -1)
         channels = torch.cat(
-            [density / (1.0 + density), moves, torch.stack([past, places], -1)], -1
+            [density / (1.0 + density), changes, torch.stack([past, places], -1)], -1
         )
         features = self.channels(channels.flatten(0, 1).mT)
         for block in self.blocks:
-            features = block(features, told.flatten(0, 1))
+            features = block(features, condition.flatten(0, 1))
         return features.mT.unflatten(0, (batch, curves))
 
-    def _at(self, features: Tensor, told: Tensor, now: Tensor, asked: Tensor) -> Tensor:
-        """``B x m x r x w``: what is known of each progress asked for."""
-        both = torch.cat([asked, now.unsqueeze(-1)], -1).to(features.dtype)
-        weights = self._kernel(both, self.places.expand(len(both), -1), 1)
+    def _at_queries(
+        self, features: Tensor, condition: Tensor, now: Tensor, queries: Tensor
+    ) -> Tensor:
+        """Compute features at the query progresses: ``B x m x r x w``."""
+        progress = torch.cat([queries, now.unsqueeze(-1)], -1).to(features.dtype)
+        weights = self._kernel(progress, self.places.expand(len(progress), -1), 1)
         weights = weights / weights.sum(-1, keepdim=True)
-        carried = weights.unsqueeze(1) @ features
-        here = carried[:, :, -1:].expand(-1, -1, asked.shape[-1], -1)
-        facts = _asked(now, asked).unsqueeze(1).expand(-1, features.shape[1], -1, -1)
-        told = told.unsqueeze(-2).expand_as(here)
-        return self.asked(torch.cat([carried[:, :, :-1], here, told, facts], -1))
+        at_progress = weights.unsqueeze(1) @ features
+        present = at_progress[:, :, -1:].expand(-1, -1, queries.shape[-1], -1)
+        query = _query_features(now, queries).unsqueeze(1).expand(-1, features.shape[1], -1, -1)
+        condition = condition.unsqueeze(-2).expand_as(present)
+        return self.asked(torch.cat([at_progress[:, :, :-1], present, condition, query], -1))
 
     def _kernel(self, at: Tensor, around: Tensor, which: int) -> Tensor:
-        """``... x a x b`` weights of b progresses at a others, 0 where one is NaN."""
-        # Filled first: the gradient at a NaN would be NaN, masked or not.
+        """Return the weights of b reports at a progresses, ``... x a x b``; 0 for NaN.
+
+        Args:
+            at: ``... x a``.
+            around: ``... x b``.
+            which: 0 for the kernel onto the grid, 1 for the one from the grid.
+        """
+        # NaN is replaced first: its gradient would be NaN even if masked afterwards.
         distance = at.unsqueeze(-1) - around.nan_to_num(0.0).unsqueeze(-2)
         weights = torch.exp(-0.5 * (distance / self.log_reach[which].exp()).square())
         return weights.masked_fill(around.isnan().unsqueeze(-2), 0.0)
 
 
 class ConvolutionBlock(nn.Module):
-    """A convolution that is told the configuration, and a linear map, added to the features.
+    """A residual block: a convolution modulated by the configuration, and a linear map.
 
     Args:
         width: w.
-        kernel: Of the convolution.
-        dilation: Of the convolution.
+        kernel: Kernel size of the convolution.
+        dilation: Dilation of the convolution.
     """
 
     def __init__(self, width: int, kernel: int, dilation: int) -> None:
@@ -208,19 +216,21 @@ class ConvolutionBlock(nn.Module):
         with torch.no_grad():
             self.narrow.weight.mul_(0.5)
 
-    def forward(self, features: Tensor, told: Tensor) -> Tensor:
-        """``... x w x g`` features, told ``... x w``."""
-        scale, shift = self.told(told).unsqueeze(-1).chunk(2, -2)
+    def forward(self, features: Tensor, condition: Tensor) -> Tensor:
+        """Update ``... x w x g`` features, given ``... x w`` conditions."""
+        scale, shift = self.told(condition).unsqueeze(-1).chunk(2, -2)
         hidden = gelu(self.wide(features) * (1.0 + scale) + shift, approximate="tanh")
         return features + self.narrow(hidden)
 
 
 class CurveAttention(nn.Module):
-    """What the errors on other curves say about the present one.
+    """Attention of the predicted curves to the errors on the context curves.
+
+    A learned null token can be attended to instead of any context.
 
     Args:
         width: w.
-        heads: They divide it.
+        heads: Number of heads; must divide w.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -233,62 +243,81 @@ class CurveAttention(nn.Module):
         self.out = nn.Linear(width, width)
         self.hidden = two_layers(width, 2 * width, width)
 
-    def forward(self, hidden: Tensor, errors: Tensor, gone: Tensor, known: Tensor) -> Tensor:
-        """``B x (m - k) x r x w`` features of the curves asked about.
+    def forward(self, hidden: Tensor, errors: Tensor, changes: Tensor, known: Tensor) -> Tensor:
+        """Update the features of the predicted curves.
 
         Args:
-            hidden: ``B x m x r x w``, the context's first.
-            errors: ``B x k x r``, of the first predictions, in their scales.
-            gone: ``B x k x r``, how far the curves went, in own units.
-            known: ``B x k x r``.
+            hidden: ``B x m x r x w``, those of the context first.
+            errors: ``B x k x r``, of the initial predictions, in units of their scales.
+            changes: ``B x k x r``, differences from the last values, in own units.
+            known: ``B x k x r``, False for queries at which a context curve has no value.
+
+        Returns:
+            ``B x (m - k) x r x w``.
         """
         context = errors.shape[1]
-        # Attention is among the curves, for each study and progress: B x r x curves x w.
+        # Attention is between curves, for each study and query: B x r x curves x w.
         tokens = hidden.transpose(1, 2)
         normed = self.norm(tokens)
-        others, asked = normed[:, :, :context], normed[:, :, context:]
-        said = torch.stack([torch.asinh(errors), torch.tanh(errors), torch.asinh(gone)], -1)
-        value = self.value(torch.cat([others, said.transpose(1, 2)], -1))
-        nobody = self.nobody.expand(*asked.shape[:2], -1, -1)
-        key = torch.cat([nobody[:, :, :1], self.key(others)], 2)
-        value = torch.cat([nobody[:, :, 1:], value], 2)
+        others, targets = normed[:, :, :context], normed[:, :, context:]
+        facts = torch.stack([torch.asinh(errors), torch.tanh(errors), torch.asinh(changes)], -1)
+        value = self.value(torch.cat([others, facts.transpose(1, 2)], -1))
+        null_token = self.nobody.expand(*targets.shape[:2], -1, -1)
+        key = torch.cat([null_token[:, :, :1], self.key(others)], 2)
+        value = torch.cat([null_token[:, :, 1:], value], 2)
         mask = nn.functional.pad(known.transpose(1, 2), (1, 0), value=True)[:, :, None, None]
-        found = scaled_dot_product_attention(
-            self._split(self.query(asked)), self._split(key), self._split(value), mask
+        attended = scaled_dot_product_attention(
+            self._split(self.query(targets)), self._split(key), self._split(value), mask
         )
-        heard = tokens[:, :, context:] + self.out(found.transpose(2, 3).flatten(-2))
-        return (heard + self.hidden(self.out_norm(heard))).transpose(1, 2)
+        updated = tokens[:, :, context:] + self.out(attended.transpose(2, 3).flatten(-2))
+        return (updated + self.hidden(self.out_norm(updated))).transpose(1, 2)
 
     def _split(self, tokens: Tensor) -> Tensor:
         return tokens.unflatten(-1, (self.heads, -1)).transpose(2, 3)
 
 
 def laplace_bars(bars: int) -> tuple[Tensor, Tensor]:
-    """Borders, dense in the middle, and the masses that make a standard Laplace distribution."""
+    """Return borders, ``bars - 1``, and the masses that approximate a standard Laplace density."""
     steps = torch.linspace(-1.0, 1.0, bars - 1, dtype=torch.float64)
-    borders = DENSE * torch.sinh(math.asinh(REACH / DENSE) * steps)
+    borders = SPACING * torch.sinh(math.asinh(RANGE / SPACING) * steps)
     below = torch.where(borders < 0, 0.5 * borders.exp(), 1.0 - 0.5 * (-borders).exp())
     ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
     masses = torch.cat([ends[:1], below, ends[1:]]).diff()
     return borders.float(), masses.clamp_min(1e-8).float()
 
 
-def _facts(seen: Seen, now: Tensor, context: int) -> Tensor:
-    """``B x m x FACTS``."""
-    here = now.float().unsqueeze(-1).expand_as(seen.level)
-    known = torch.full_like(here, math.log1p(context))
-    counted = torch.log1p(seen.reports.float())
-    return torch.stack([seen.ratio, torch.asinh(seen.level), counted, here, known], -1)
+def _curve_features(observed: ObservedCurves, now: Tensor, context: int) -> Tensor:
+    """Return scale, level and length of the curves: ``B x m x CURVE_FEATURES``."""
+    progress = now.float().unsqueeze(-1).expand_as(observed.level)
+    others = torch.full_like(progress, math.log1p(context))
+    reports = torch.log1p(observed.reports.float())
+    level = torch.asinh(observed.level)
+    return torch.stack([observed.log_ratio, level, reports, progress, others], -1)
 
 
-def _asked(now: Tensor, asked: Tensor) -> Tensor:
-    """``B x r x ASKED``."""
-    now, asked = now.float().unsqueeze(-1).expand(asked.shape), asked.float()
-    ahead = torch.log((asked + 0.01) / (now + 0.01))
-    return torch.stack([asked, now, asked - now, ahead], -1)
+def _query_features(now: Tensor, queries: Tensor) -> Tensor:
+    """Return the queries relative to the present: ``B x r x QUERY_FEATURES``."""
+    now, queries = now.float().unsqueeze(-1).expand(queries.shape), queries.float()
+    ratio = torch.log((queries + 0.01) / (now + 0.01))
+    return torch.stack([queries, now, queries - now, ratio], -1)
 
 
-def _located(raw: Tensor) -> tuple[Tensor, Tensor]:
-    """Locations and scales in own units, of ``... x 2`` free numbers."""
-    location, scale = raw.clamp(-FARTHEST, FARTHEST).unbind(-1)
+def _context_changes(
+    curves: Curves, observed: ObservedCurves, queries: Tensor, context: int
+) -> tuple[Tensor, Tensor]:
+    """Return the changes of the context curves at the queries, and where known: ``B x k x r``."""
+    values = interpolated(
+        curves.progress[:, :context],
+        curves.values[:, :context],
+        queries.unsqueeze(1).expand(-1, context, -1),
+    )
+    of_context = ObservedCurves(*(part[:, :context] for part in observed))
+    changes = of_context.relative(values)
+    known = changes.isfinite() & (of_context.reports > 0).unsqueeze(-1)
+    return changes.masked_fill(~known, 0.0), known
+
+
+def _location_and_scale(raw: Tensor) -> tuple[Tensor, Tensor]:
+    """Return locations and scales, in own units, from ``... x 2`` unconstrained numbers."""
+    location, scale = raw.clamp(-MAX_RAW, MAX_RAW).unbind(-1)
     return torch.sinh(location), torch.exp(scale)

@@ -1,5 +1,5 @@
-"""What the pretrained networks share: attention, bar distributions, encodings, weight files.
+"""Parts of the pretrained networks: attention, bar distributions, encodings, weight files.
 
-Tensors in, tensors out; nothing here knows a study. Changing what a layer computes makes the
-shipped weights worthless.
+Everything maps tensors to tensors and is independent of studies. Changing what a layer computes
+invalidates the shipped weights.
 """

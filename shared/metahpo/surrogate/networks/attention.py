@@ -1,6 +1,7 @@
-"""Attention that falls with the distance of configurations, and small networks.
+"""Attention that decays with the distance between configurations, and small networks.
 
-Notation: see ``neural.py``.
+Notation: B batch, q queries, k context tokens, w width of a token. The place of a token is the
+vector of the configuration it is about.
 """
 
 from __future__ import annotations
@@ -13,22 +14,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-# Dimensions of a place for each head, and the heads' first lengthscales, in inverse.
+# Dimensions of a projected place per head, and the range of initial inverse lengthscales.
 PLACE_WIDTH = 6
 SHARPNESS = (1.5, 6.0)
 
 
 class Block(nn.Module):
-    """Attention and a small network, norms before both, each added to the tokens.
+    """A pre-norm transformer block: cross-attention and a small network, both residual.
 
-    Between tokens that have places, logits are those of dot products less half the squared
-    distance of the places, ``|p - p'|^2 / 2``, each head with projections and a lengthscale of
-    its own: a Gaussian kernel times learned attention. The distance is written as one more dot
-    product, so that fused attention serves.
+    Between tokens with places, the attention logits are dot products minus half the squared
+    distance of the projected places, ``|p - p'|^2 / 2``; each head has its own projection and
+    lengthscale. The result is a Gaussian kernel times learned attention. The distance is expressed
+    as additional dimensions of the dot product, so that fused attention can be used.
 
     Args:
         width: w.
-        heads: They divide it.
+        heads: Number of heads; must divide w.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -49,7 +50,16 @@ class Block(nn.Module):
     def keys_and_values(
         self, context: Tensor, places: Tensor | None = None, placed: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """``B x heads x k x ...`` each, of ``B x k x w`` tokens and their places."""
+        """Compute what queries attend to.
+
+        Args:
+            context: ``B x k x w`` tokens.
+            places: ``B x k x w``; None for attention without distances.
+            placed: ``k``, False for tokens without a place.
+
+        Returns:
+            Keys and values, ``B x heads x k x ...`` each.
+        """
         key, value = self.key_value(self.of_context(context)).chunk(2, -1)
         key, value = self._split(key), self._split(value)
         if places is None or placed is None:
@@ -57,7 +67,7 @@ class Block(nn.Module):
         place, half_square = self._placed(places)
         located = torch.cat([place, torch.ones_like(half_square), -half_square], -1)
         key = torch.cat([key, located * placed[:, None]], -1)
-        # Fused attention wants values as wide as keys.
+        # Fused attention requires values as wide as keys.
         return key, nn.functional.pad(value, (0, PLACE_WIDTH + 2))
 
     def forward(
@@ -68,18 +78,29 @@ class Block(nn.Module):
         mask: Tensor | None = None,
         places: Tensor | None = None,
     ) -> Tensor:
-        """``B x q x w`` tokens after attending to the context."""
+        """Update the tokens by attending to the context.
+
+        Args:
+            tokens: ``B x q x w``.
+            key: From ``keys_and_values``.
+            value: From ``keys_and_values``.
+            mask: Broadcasts with ``B x heads x q x k``; False where attention is not allowed.
+            places: ``B x q x w``; None for attention without distances.
+
+        Returns:
+            ``B x q x w``.
+        """
         query = self._query(tokens)
         if places is not None:
             place, half_square = self._placed(places)
             query = torch.cat([query, place, -half_square, torch.ones_like(half_square)], -1)
-        seen = scaled_dot_product_attention(query, key, value, mask, scale=1.0)
-        seen = seen[..., : tokens.shape[-1] // self.heads]
-        tokens = tokens + self.out(seen.transpose(1, 2).flatten(-2))
+        attended = scaled_dot_product_attention(query, key, value, mask, scale=1.0)
+        attended = attended[..., : tokens.shape[-1] // self.heads]
+        tokens = tokens + self.out(attended.transpose(1, 2).flatten(-2))
         return tokens + self.hidden(self.of_hidden(tokens))
 
     def weights(self, tokens: Tensor, key: Tensor, mask: Tensor | None = None) -> Tensor:
-        """``B x q x k``: what attention without places looks at, the mean over the heads."""
+        """Return the weights of attention without places, ``B x q x k``, mean over the heads."""
         logits = self._query(tokens) @ key.mT
         if mask is not None:
             logits = logits.masked_fill(~mask, -torch.inf)
@@ -90,7 +111,7 @@ class Block(nn.Module):
         return query / math.sqrt(query.shape[-1])
 
     def _placed(self, places: Tensor) -> tuple[Tensor, Tensor]:
-        """Places in units of the lengthscales, and half their squares."""
+        """Return places projected to units of the lengthscales, and half their squared norms."""
         place = self._split(self.place(self.of_places(places)))
         place = place * self.log_sharpness.exp()[:, None, None]
         return place, 0.5 * place.square().sum(-1, keepdim=True)
@@ -101,12 +122,12 @@ class Block(nn.Module):
 
 
 def blocks_of(modules: nn.ModuleList) -> Iterable[Block]:
-    """The same modules, for type checkers."""
+    """Return the same modules, typed as blocks."""
     return cast(Iterable[Block], modules)
 
 
 def two_layers(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    """A small network: two linear layers and a GELU between them."""
+    """Build a network of two linear layers with a GELU between them."""
     return nn.Sequential(
         nn.Linear(inputs, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, outputs)
     )

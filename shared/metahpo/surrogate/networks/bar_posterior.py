@@ -16,59 +16,59 @@ NONE = torch.Size()
 class BarPosterior(Posterior):
     """A bar distribution at each point, as a BoTorch posterior.
 
-    Points are independent given the trials: what they have in common is reached by fantasies
-    (``neural_model.NeuralModel.fantasised``).
+    The points are independent given the trials; joint samples come from conditioning on one point
+    after the other (``neural_model``).
 
     Args:
-        answer: ``batch_shape x q`` distributions.
+        bars: ``batch_shape x q`` distributions.
     """
 
-    def __init__(self, answer: BarDistribution) -> None:
-        self.answer = answer
+    def __init__(self, bars: BarDistribution) -> None:
+        self.bars = bars
 
     @property
     def device(self) -> torch.device:
-        """Of the masses."""
-        return self.answer.masses.device
+        """Device of the masses."""
+        return self.bars.masses.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the masses."""
-        return self.answer.masses.dtype
+        """Data type of the masses."""
+        return self.bars.masses.dtype
 
     @property
     def mean(self) -> Tensor:
-        """``batch_shape x q x 1``."""
-        return self.answer.mean.unsqueeze(-1)
+        """Means, ``batch_shape x q x 1``."""
+        return self.bars.mean.unsqueeze(-1)
 
     @property
     def variance(self) -> Tensor:
-        """``batch_shape x q x 1``."""
-        return self.answer.variance.unsqueeze(-1)
+        """Variances, ``batch_shape x q x 1``."""
+        return self.bars.variance.unsqueeze(-1)
 
     @property
     def base_sample_shape(self) -> torch.Size:
-        """Of the normal samples that samples are made from."""
+        """Shape of the standard normal samples from which samples are made."""
         return self._extended_shape()
 
     @property
     def batch_range(self) -> tuple[int, int]:
-        """All dimensions but the last two are batches."""
+        """All dimensions except the last two are batch dimensions."""
         return (0, -2)
 
     def _extended_shape(self, sample_shape: torch.Size = NONE) -> torch.Size:
-        return torch.Size([*sample_shape, *self.answer.batch_shape, 1])
+        return torch.Size([*sample_shape, *self.bars.batch_shape, 1])
 
     def quantile(self, value: Tensor) -> Tensor:
-        """``len(value) x batch_shape x q x 1`` quantiles."""
-        return torch.stack([self.answer.quantile(float(v)).unsqueeze(-1) for v in value])
+        """Return quantiles, ``len(value) x batch_shape x q x 1``."""
+        return torch.stack([self.bars.quantile(float(v)).unsqueeze(-1) for v in value])
 
     def density(self, value: Tensor) -> Tensor:
-        """Densities at ``batch_shape x q x 1`` scores."""
-        return self.answer.log_density(value.squeeze(-1)).exp().unsqueeze(-1)
+        """Return densities at scores, both ``batch_shape x q x 1``."""
+        return self.bars.log_density(value.squeeze(-1)).exp().unsqueeze(-1)
 
     def rsample(self, sample_shape: torch.Size | None = None) -> Tensor:
-        """``sample_shape x batch_shape x q x 1`` samples."""
+        """Draw samples, ``sample_shape x batch_shape x q x 1``."""
         shape = self._extended_shape(sample_shape or torch.Size([1]))
         return self.rsample_from_base_samples(
             torch.Size(shape[: len(shape) - len(self._extended_shape())]),
@@ -76,10 +76,10 @@ class BarPosterior(Posterior):
         )
 
     def rsample_from_base_samples(self, sample_shape: torch.Size, base_samples: Tensor) -> Tensor:
-        """Samples by the inverse distribution function, differentiable in the masses."""
-        chances = torch.special.ndtr(base_samples).clamp(1e-9, 1.0 - 1e-9)
-        flat = chances.expand(self._extended_shape(sample_shape)).squeeze(-1)
-        return self.answer.quantile(flat).unsqueeze(-1)
+        """Transform normal samples by the quantile function; differentiable in the masses."""
+        probabilities = torch.special.ndtr(base_samples).clamp(1e-9, 1.0 - 1e-9)
+        flat = probabilities.expand(self._extended_shape(sample_shape)).squeeze(-1)
+        return self.bars.quantile(flat).unsqueeze(-1)
 
 
 @GetSampler.register(BarPosterior)

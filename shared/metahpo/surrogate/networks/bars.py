@@ -1,11 +1,11 @@
-"""Bar distributions: what a neural surrogate answers with, and all that follows in closed form.
+"""Bar distributions, the output of the neural surrogates, and their closed-form quantities.
 
-A bar (Riemann) distribution is a histogram with learned masses over fixed borders, whose outer
-bars are halves of a Gaussian, so that no value has density zero (Mueller et al. 2022,
-"Transformers can do Bayesian inference", section 4.1).
+A bar (Riemann) distribution is a histogram with predicted masses over fixed borders. Its outer
+bars are half Gaussians, so that no value has density zero (Mueller et al. 2022, "Transformers can
+do Bayesian inference", section 4.1).
 
-Notation: K bars, K - 1 borders b_1 < ... < b_{K-1}; bar k holds values from b_{k-1} to b_k, the
-first one all below b_1 and the last one all above b_{K-1}.
+Notation: K bars, K - 1 borders b_1 < ... < b_{K-1}; bar k covers [b_{k-1}, b_k], the first bar
+everything below b_1 and the last one everything above b_{K-1}.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class BarDistribution:
     """Independent distributions over scores, one for each element of the batch.
 
     Args:
-        logits: ``batch_shape x K``, of the bars' masses.
-        borders: K - 1, ascending.
-        tails: 2, standard deviations of the half Gaussians below and above.
+        logits: ``batch_shape x K``, unnormalised log masses of the bars.
+        borders: ``K - 1``, ascending.
+        tails: ``2``, standard deviations of the half Gaussians below and above.
     """
 
     def __init__(self, logits: Tensor, borders: Tensor, tails: Tensor) -> None:
@@ -35,30 +35,30 @@ class BarDistribution:
 
     @cached_property
     def masses(self) -> Tensor:
-        """``batch_shape x K``, summing to 1."""
+        """Masses of the bars, ``batch_shape x K``; they sum to 1."""
         return self.log_masses.exp()
 
     @property
     def batch_shape(self) -> torch.Size:
-        """Of everything below."""
+        """Shape of the batch of distributions."""
         return self.log_masses.shape[:-1]
 
     @property
     def _ends(self) -> tuple[Tensor, Tensor]:
-        """Of each inner bar, K - 2."""
+        """Lower and upper ends of the inner bars, ``K - 2`` each."""
         return self.borders[:-1], self.borders[1:]
 
     # ---- moments ---------------------------------------------------------------------------
 
     @property
     def mean(self) -> Tensor:
-        """``batch_shape``."""
+        """Means, ``batch_shape``."""
         return self.masses @ self._bar_means
 
     @property
     def variance(self) -> Tensor:
-        """``batch_shape``."""
-        # About the mean, bar by bar: differences of large squares would lose all digits.
+        """Variances, ``batch_shape``."""
+        # Around the mean, bar by bar: the difference of two large squares would lose precision.
         return (self.masses * (self._bar_variances + self._distances.square())).sum(-1)
 
     @property
@@ -81,7 +81,7 @@ class BarDistribution:
     # ---- densities -------------------------------------------------------------------------
 
     def log_density(self, scores: Tensor) -> Tensor:
-        """Logarithms of the densities.
+        """Return log densities.
 
         Args:
             scores: ``batch_shape``.
@@ -93,7 +93,7 @@ class BarDistribution:
         masses = self.log_masses.gather(-1, bars.unsqueeze(-1)).squeeze(-1)
         low, high = self._ends
         widths = torch.cat([self.tails[:1], high - low, self.tails[1:]])
-        # Within the tails, a half Gaussian instead of one over the width.
+        # In the tails, a half Gaussian instead of a uniform density.
         last = len(self.borders)
         outside = torch.where(bars == 0, self.borders[0] - scores, scores - self.borders[-1])
         z = outside / widths[bars]
@@ -103,10 +103,10 @@ class BarDistribution:
         return masses - widths[bars].log() + torch.where(in_tail, half_gaussian, zero)
 
     def cdf(self, scores: Tensor) -> Tensor:
-        """The probability of a smaller score.
+        """Return the probability of a smaller score.
 
         Args:
-            scores: ``batch_shape``, or broadcast with it.
+            scores: Broadcasts with ``batch_shape``.
 
         Returns:
             ``batch_shape``.
@@ -114,7 +114,7 @@ class BarDistribution:
         return (self.masses * self._shares_below(scores.unsqueeze(-1))).sum(-1)
 
     def _shares_below(self, scores: Tensor) -> Tensor:
-        """``... x K``: the share of each bar below ``... x 1`` scores."""
+        """Return the share of each bar below ``... x 1`` scores: ``... x K``."""
         low, high = self._ends
         inner = ((scores - low) / (high - low)).clamp(0.0, 1.0)
         below = (self.borders[:1] - scores).clamp_min(0.0) / self.tails[:1]
@@ -123,7 +123,7 @@ class BarDistribution:
         return torch.cat([torch.erfc(below / root), inner, torch.erf(above / root)], -1)
 
     def quantile(self, probability: float | Tensor) -> Tensor:
-        """The score below which so much of the mass lies; differentiable in the masses.
+        """Return quantiles; differentiable in the masses.
 
         Args:
             probability: In (0, 1); a number, ``batch_shape`` or ``sample_shape x batch_shape``.
@@ -131,21 +131,21 @@ class BarDistribution:
         Returns:
             ``batch_shape`` or ``sample_shape x batch_shape``.
         """
-        wanted = torch.as_tensor(probability, dtype=self.masses.dtype, device=self.masses.device)
-        shape = torch.broadcast_shapes(wanted.shape, self.batch_shape)
-        wanted = wanted.expand(shape).contiguous()
+        levels = torch.as_tensor(probability, dtype=self.masses.dtype, device=self.masses.device)
+        shape = torch.broadcast_shapes(levels.shape, self.batch_shape)
+        levels = levels.expand(shape).contiguous()
         masses = self.masses.expand(*shape, -1)
-        cumulated = masses.cumsum(-1)
-        bars = torch.searchsorted(cumulated[..., :-1].contiguous(), wanted.unsqueeze(-1))
+        cumulative = masses.cumsum(-1)
+        bars = torch.searchsorted(cumulative[..., :-1].contiguous(), levels.unsqueeze(-1))
         mass = masses.gather(-1, bars)
-        before = cumulated.gather(-1, bars) - mass
-        share = ((wanted.unsqueeze(-1) - before) / mass.clamp_min(SMALLEST)).squeeze(-1)
+        before = cumulative.gather(-1, bars) - mass
+        share = ((levels.unsqueeze(-1) - before) / mass.clamp_min(SMALLEST)).squeeze(-1)
         bars = bars.squeeze(-1)
         last = len(self.borders)
         inner = bars.clamp(1, last - 1)
         low, high = self.borders[inner - 1], self.borders[inner]
         inside = low + (high - low) * share.clamp(0.0, 1.0)
-        # Where float32 has no more digits the tails end.
+        # The tails end at the precision of float32.
         far = share.clamp(1e-7, 1.0 - 1e-7)
         below = self.borders[0] + self.tails[0] * torch.special.ndtri(far / 2)
         above = self.borders[-1] + self.tails[1] * torch.special.ndtri((1 + far) / 2)
@@ -154,10 +154,10 @@ class BarDistribution:
     # ---- improvement -----------------------------------------------------------------------
 
     def expected_improvement(self, best: float | Tensor) -> Tensor:
-        """E max(score - best, 0), bar by bar.
+        """Return the expected improvement, E max(score - best, 0).
 
         Args:
-            best: The score to be improved on; a number or ``batch_shape``.
+            best: The score to improve on; a number or ``batch_shape``.
 
         Returns:
             ``batch_shape``.
@@ -166,10 +166,10 @@ class BarDistribution:
         return (self.masses * self._improvements(best.unsqueeze(-1))).sum(-1)
 
     def _improvements(self, best: Tensor) -> Tensor:
-        """``... x K``: the expected improvement within each bar over ``... x 1`` scores."""
+        """Return each bar's expected improvement over ``... x 1`` scores: ``... x K``."""
         low, high = self._ends
         above = (high - best).clamp_min(0.0)
-        # Partly above: a triangle; wholly above: the distance from the bar's middle.
+        # A bar partly above `best` contributes a triangle, one fully above its midpoint.
         partly = above.square() / (2 * (high - low))
         inner = torch.where(best < low, (low + high) / 2 - best, partly)
         below = _shortfall((self.borders[:1] - best).clamp_min(0.0), self.tails[:1])
@@ -179,13 +179,13 @@ class BarDistribution:
 
 
 def _excess(distance: Tensor, deviation: Tensor) -> Tensor:
-    """E max(|X| - distance, 0) for X ~ N(0, deviation^2) and a distance of at least 0."""
+    """Return E max(|X| - distance, 0) for X ~ N(0, deviation^2) and non-negative distance."""
     z = distance / deviation
     density = torch.exp(-0.5 * z.square()) / math.sqrt(2.0 * math.pi)
-    # 2 (1 - Phi(z)), without the loss of digits.
+    # erfc(z / sqrt(2)) is 2 (1 - Phi(z)) without cancellation.
     return 2.0 * deviation * density - distance * torch.erfc(z / math.sqrt(2.0))
 
 
 def _shortfall(distance: Tensor, deviation: Tensor) -> Tensor:
-    """E max(distance - |X|, 0), likewise."""
+    """Return E max(distance - |X|, 0) for X ~ N(0, deviation^2) and non-negative distance."""
     return distance - ROOT_TWO_OVER_PI * deviation + _excess(distance, deviation)

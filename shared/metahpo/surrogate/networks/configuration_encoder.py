@@ -1,10 +1,11 @@
-"""Configurations as vectors, by what is known of their hyperparameters.
+"""Encoding of configurations as vectors, from the descriptions of their hyperparameters.
 
-Each (hyperparameter, value) pair is embedded, the value's waves scaled and shifted by what the
-description says of the hyperparameter, and the sum over the hyperparameters goes through a
-network. The order of hyperparameters cannot matter, and their number is free.
+Each (hyperparameter, value) pair is embedded: features of the value are scaled and shifted by
+functions of the hyperparameter's description. The sum over the hyperparameters goes through a
+network. The result does not depend on the order of the hyperparameters, and any number of them is
+accepted.
 
-Notation: see ``neural.py``.
+Notation: B studies, n configurations, d hyperparameters, w width.
 """
 
 from __future__ import annotations
@@ -24,22 +25,23 @@ from metahpo.surrogate.networks.space_description import (
     Description,
 )
 
-# Lines that the synonym table can grow to without new weights.
+# Size of the role embedding: the synonym table can grow to so many rows without retraining.
 ROLES = 96
 ROLE_WIDTH = 24
-# Waves of a position: itself, its square, and sines and cosines of so many half-waves.
+# Frequencies, in half-waves over the unit interval, of the sines and cosines of a position. Its
+# other features are itself and its square, the code of a choice, and three flags.
 HALF_WAVES = (1.0, 2.0, 4.0)
 VALUE_FEATURES = 2 + 2 * len(HALF_WAVES) + CHOICE_SIGNS + 3
 
 
 class Spaces(NamedTuple):
-    """What the descriptions of B spaces do to values: ``B x 1 x d x w`` each.
+    """Modulation of values by the descriptions of B spaces: ``B x 1 x d x w`` each.
 
     Attributes:
-        scale: Of a value's waves.
-        shift: Of a value's waves.
-        gate: Of what becomes of them; 0 for a hyperparameter that is not there.
-        description: Where they come from.
+        scale: Factor of a value's embedding.
+        shift: Offset of a value's embedding.
+        gate: Weight in the sum over hyperparameters; 0 for padding.
+        description: The spaces.
     """
 
     scale: Tensor
@@ -49,11 +51,11 @@ class Spaces(NamedTuple):
 
 
 class ConfigurationEncoder(nn.Module):
-    """Configurations as vectors, whatever the order and number of hyperparameters.
+    """Encodes configurations, independently of the order and number of hyperparameters.
 
     Args:
         width: w.
-        descriptions: Whether facts and roles are read.
+        descriptions: Whether to use the facts and roles of hyperparameters.
     """
 
     half_waves: Tensor
@@ -71,25 +73,25 @@ class ConfigurationEncoder(nn.Module):
         self.register_buffer("half_waves", half_waves, persistent=False)
 
     def spaces(self, description: Description) -> Spaces:
-        """What the descriptions do to values; once a study."""
+        """Compute the modulation by the descriptions, once per study."""
         roles = self.roles(description.roles.clamp_max(ROLES - 1))
         facts = description.facts
         if not self.reads_descriptions:
             roles, facts = torch.zeros_like(roles), torch.zeros_like(facts)
-        told = torch.cat([facts, roles, description.identities], -1)
-        scale, shift, gate = self.description(told).unsqueeze(-3).chunk(3, -1)
+        inputs = torch.cat([facts, roles, description.identities], -1)
+        scale, shift, gate = self.description(inputs).unsqueeze(-3).chunk(3, -1)
         present = description.present[..., None, :, None]
         count = present.sum(-2, keepdim=True).clamp_min(1)
         return Spaces(1.0 + scale, shift, gate * present / count.sqrt(), description)
 
     def forward(self, spaces: Spaces, points: Tensor, known: Tensor | None = None) -> Tensor:
-        """Configurations as vectors.
+        """Encode configurations.
 
         Args:
-            spaces: B spaces.
+            spaces: From ``spaces``.
             points: ``B x n x d``, NaN where inactive.
-            known: ``B x n x d``, False where the hyperparameter is not known at all, which is
-                another thing than being inactive; None for all known.
+            known: ``B x n x d``, False where the task does not have the hyperparameter, as opposed
+                to an inactive one; None means that it has all.
 
         Returns:
             ``B x n x w``.
@@ -102,28 +104,28 @@ class ConfigurationEncoder(nn.Module):
         return vectors
 
     def _features(self, description: Description, points: Tensor, known: Tensor | None) -> Tensor:
-        """``B x n x d x VALUE_FEATURES``."""
+        """Compute the features of values: ``B x n x d x VALUE_FEATURES``."""
         active = ~points.isnan()
         position = torch.where(active, points, 0.0).to(self.half_waves.dtype)
         choices = description.choices.unsqueeze(-2)
-        number = (active & (choices == 0)).unsqueeze(-1)
+        numerical = (active & (choices == 0)).unsqueeze(-1)
         phases = position.unsqueeze(-1) * self.half_waves
         centred = 2.0 * position.unsqueeze(-1) - 1.0
         waves = torch.cat([centred, centred.square(), phases.sin(), phases.cos()], -1)
         missing = torch.zeros_like(active) if known is None else ~known & ~active
         flags = torch.stack([active, ~active & ~missing, missing], -1)
         codes = self._codes(description, position, active)
-        return torch.cat([waves * number, codes, flags.to(waves.dtype)], -1)
+        return torch.cat([waves * numerical, codes, flags.to(waves.dtype)], -1)
 
     @staticmethod
     def _codes(description: Description, position: Tensor, active: Tensor) -> Tensor:
-        """``B x n x d x CHOICE_SIGNS``: the chosen choice's code, 0 where there is none."""
+        """Look up the codes of choices: ``B x n x d x CHOICE_SIGNS``, 0 for numerical values."""
         batch, count, d = position.shape
         choices = description.choices.unsqueeze(-2)
         most = description.choice_codes.shape[-2]
         chosen = (position * choices).floor().clamp_min(0.0).long()
         chosen = torch.minimum(chosen, (choices - 1).clamp_min(0))
-        # Row (batch, hyperparameter, choice) of the flattened codes.
+        # Row of (batch, hyperparameter, choice) in the flattened codes.
         first = torch.arange(batch * d, device=chosen.device).view(batch, 1, d) * most
         rows = description.choice_codes.reshape(-1, CHOICE_SIGNS)
         codes = rows.index_select(0, (first + chosen).flatten())

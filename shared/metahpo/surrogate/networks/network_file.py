@@ -1,4 +1,4 @@
-"""Weights of networks in safetensors files, with the sizes that rebuild the network."""
+"""Weights of networks in safetensors files, with the sizes needed to rebuild the network."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 class WeightsError(ValueError):
-    """A file is no weights of this model; the message says what to do."""
+    """The file does not contain weights for this model; the message says what to do."""
 
 
 def write_network(network: nn.Module, architecture: Any, path: Path, **metadata: str) -> None:
-    """Writes weights, sizes and what else is to be known of them, whole or not at all.
+    """Write weights, sizes and metadata atomically.
 
     Args:
-        network: Whose weights.
-        architecture: Its sizes, a data class of numbers.
-        path: Of the file.
-        **metadata: What else is to be known.
+        network: The network.
+        architecture: Its sizes, a dataclass of numbers.
+        path: The file to write.
+        **metadata: More entries of the file's header.
     """
     tensors = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
     temporary = path.with_suffix(".tmp")
@@ -35,20 +35,20 @@ def write_network(network: nn.Module, architecture: Any, path: Path, **metadata:
 
 
 def read_network(path: str | Path, build: Callable[..., Network], command: str) -> Network:
-    """The network that ``write_network`` wrote, ready to predict.
+    """Read a network that ``write_network`` wrote, in evaluation mode.
 
     Args:
-        path: Of the file.
-        build: Makes a network of the sizes, which it takes by name.
-        command: What makes such weights, for messages.
+        path: The file to read.
+        build: Builds a network from the sizes, given by name.
+        command: The command that makes such weights, for error messages.
 
     Raises:
-        WeightsError: The file is none of ours.
-        OSError: It cannot be read.
+        WeightsError: The file does not contain weights for this model.
+        OSError: The file does not exist or cannot be read.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no weights at {path}: make some with `{command}`")
+        raise FileNotFoundError(f"there is no file {path}; make weights with `{command}`")
     try:
         with safe_open(path, "pt") as file:
             sizes = json.loads((file.metadata() or {})["architecture"])
@@ -57,7 +57,7 @@ def read_network(path: str | Path, build: Callable[..., Network], command: str) 
         network.load_state_dict(tensors)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(
-            f"{path} does not fit this version: make new weights with `{command}` "
-            f"({str(error).splitlines()[0]})"
+            f"{path} does not contain weights for this version of the model "
+            f"({str(error).splitlines()[0]}); make new ones with `{command}`"
         ) from None
     return network.eval().requires_grad_(False)

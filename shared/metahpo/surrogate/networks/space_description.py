@@ -1,8 +1,8 @@
-"""What a neural surrogate is told of a search space: each hyperparameter's description.
+"""Descriptions of search spaces, the input of the neural surrogates beside trials.
 
-Nothing in it depends on the order of the hyperparameters or of their choices. Each has a code of
-its own, made from its name, by which a network can tell two apart that are described alike;
-choices likewise.
+A description does not depend on the order of the hyperparameters or of their choices. Each
+hyperparameter has a code derived from its name, which distinguishes two with the same type and
+bounds; so does each choice.
 
 Notation: d hyperparameters, K the largest number of choices.
 """
@@ -25,11 +25,12 @@ from torch.nn.functional import pad
 from metahpo.tasks.alignment import identity_of, role_of
 from metahpo.tasks.space import Space
 
-# Signs in a code: of so many, two names share all once in 17 million pairs.
+# Length of a code: two names have the same 24 signs once in 17 million pairs.
 IDENTITY_SIGNS = 24
 CHOICE_SIGNS = 16
-# Float, int, categorical, log, low, high, levels, conditional.
+# Facts: float, int, categorical, log, low, high, levels, conditional.
 FACTS = 8
+LOW_FACT, HIGH_FACT = 4, 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,11 +39,11 @@ class Description:
 
     Attributes:
         facts: ``batch_shape x d x FACTS``, type, scale, bounds and levels.
-        roles: ``batch_shape x d``, whole numbers; 0 for an unknown one.
-        identities: ``batch_shape x d x IDENTITY_SIGNS``, codes.
-        choices: ``batch_shape x d``, how many; 0 for a numerical hyperparameter.
-        choice_codes: ``batch_shape x d x K x CHOICE_SIGNS``, 0 where there is no choice.
-        present: ``batch_shape x d``, False where a space of the batch has fewer hyperparameters.
+        roles: ``batch_shape x d``, rows of the synonym table; 0 for an unknown name.
+        identities: ``batch_shape x d x IDENTITY_SIGNS``, codes of the names.
+        choices: ``batch_shape x d``, number of choices; 0 for a numerical hyperparameter.
+        choice_codes: ``batch_shape x d x K x CHOICE_SIGNS``, codes of the choices; 0 for padding.
+        present: ``batch_shape x d``, False for padding.
     """
 
     facts: Tensor
@@ -54,19 +55,19 @@ class Description:
 
     @property
     def batch_shape(self) -> torch.Size:
-        """Of the spaces."""
+        """Shape of the batch of spaces."""
         return self.roles.shape[:-1]
 
     def to(self, device: torch.device | str) -> Description:
-        """On another device."""
+        """Return a copy on the given device."""
         moved = {name: tensor.to(device) for name, tensor in vars(self).items()}
         return replace(self, **moved)
 
     def permuted(self, order: Tensor) -> Description:
-        """With the hyperparameters in another order.
+        """Select hyperparameters, in the given order.
 
         Args:
-            order: d.
+            order: Their indices.
         """
         axes = {"facts": -2, "identities": -2, "choice_codes": -3}
         moved = {
@@ -77,7 +78,7 @@ class Description:
 
 
 def describe(space: Space) -> Description:
-    """The description of one space, without batch dimension."""
+    """Describe one space, without batch dimension."""
     columns = list(space.distributions.items())
     most = max([space.levels[i] for i, c in enumerate(space.is_categorical) if c], default=0)
     codes = np.zeros((len(columns), max(most, 1), CHOICE_SIGNS), np.float32)
@@ -99,12 +100,12 @@ def describe(space: Space) -> Description:
 
 
 def stack(descriptions: Sequence[Description]) -> Description:
-    """Descriptions of several spaces as one batch, the smaller ones filled up."""
+    """Stack descriptions of spaces into one batch, padding the smaller ones."""
     d = max(description.roles.shape[0] for description in descriptions)
     k = max(description.choice_codes.shape[-2] for description in descriptions)
 
-    def filled(tensor: Tensor, rows: int, dims: int) -> Tensor:
-        # From the last dimension on: signs, choices if any, hyperparameters.
+    def padded(tensor: Tensor, rows: int, dims: int) -> Tensor:
+        # pad() takes the last dimension first: signs, then choices, then hyperparameters.
         missing = rows - tensor.shape[0]
         if dims == 1:
             return pad(tensor, (0, missing))
@@ -113,22 +114,25 @@ def stack(descriptions: Sequence[Description]) -> Description:
         return pad(tensor, (0, 0, 0, k - tensor.shape[1], 0, missing))
 
     batched = {
-        name: torch.stack([filled(vars(x)[name], d, vars(x)[name].ndim) for x in descriptions])
+        name: torch.stack([padded(vars(x)[name], d, vars(x)[name].ndim) for x in descriptions])
         for name in vars(descriptions[0])
     }
     return Description(**batched)
 
 
 def choice_code(choice: Any) -> np.ndarray:
-    """CHOICE_SIGNS signs that belong to a choice by its text, whatever its case."""
+    """Return the code of a choice, ``CHOICE_SIGNS``, from its type and lower-case text."""
     return _signs(f"choice {type(choice).__name__} {str(choice).lower()}", CHOICE_SIGNS)
 
 
 def _identities(space: Space) -> np.ndarray:
-    """``d x IDENTITY_SIGNS``. The second of two synonyms in one space goes by its own name."""
+    """Return the codes of the hyperparameters, ``d x IDENTITY_SIGNS``.
+
+    Synonyms share a code, but a second synonym in the same space gets one from its own name.
+    """
     taken: set[str] = set()
     codes = np.zeros((len(space), IDENTITY_SIGNS), np.float32)
-    # By name, so that the order of the columns does not matter.
+    # Sorted by name, so that the result does not depend on the order of the columns.
     for row in sorted(range(len(space)), key=lambda index: space.names[index]):
         identity = identity_of(space.names[row])
         if identity in taken:
@@ -140,7 +144,7 @@ def _identities(space: Space) -> np.ndarray:
 
 @lru_cache(maxsize=4096)
 def _signs(text: str, count: int) -> np.ndarray:
-    """So many signs, the same for the same text on every machine."""
+    """Return ``count`` signs from a hash of the text, the same on every machine."""
     bits = np.unpackbits(np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8))
     return (2.0 * bits[:count] - 1.0).astype(np.float32)
 
@@ -150,13 +154,13 @@ def _facts(distribution: Any, conditional: bool) -> list[float]:
         return [0.0, 0.0, 1.0, 0.0, 0.0, 0.0, _logarithm(len(distribution.choices)),
                 float(conditional)]  # fmt: skip
     assert isinstance(distribution, FloatDistribution | IntDistribution)
-    whole = isinstance(distribution, IntDistribution)
+    integer = isinstance(distribution, IntDistribution)
     levels = 0.0
-    if whole or distribution.step is not None:
+    if integer or distribution.step is not None:
         levels = (distribution.high - distribution.low) / (distribution.step or 1) + 1.0
     return [
-        float(not whole),
-        float(whole),
+        float(not integer),
+        float(integer),
         0.0,
         float(distribution.log),
         _magnitude(distribution.low),
@@ -171,6 +175,6 @@ def _logarithm(count: float) -> float:
 
 
 def _magnitude(number: float) -> float:
-    """A bound's order of magnitude with its sign: thousandths and thousands differ."""
+    """Return a signed logarithm of a bound that resolves both thousandths and thousands."""
     bounded = min(abs(float(number)), 1e12)
     return math.copysign(math.log1p(bounded * 1e4) / 10.0, number)

@@ -1,28 +1,26 @@
 """A transformer neural process over tuning data.
 
-It reads a study as a set of trials beside sets of past trials and predicts the present task's
-scores anywhere in its space (Garnelo et al. 2018, "Conditional neural processes"; Nguyen and
-Grover 2022, "Transformer neural processes"; Mueller et al. 2023, "PFNs4BO"; other tasks in the
+Its input is a study, as a set of trials, and sets of trials of past tasks; it predicts the present
+task's scores anywhere in its space (Garnelo et al. 2018, "Conditional neural processes"; Nguyen
+and Grover 2022, "Transformer neural processes"; Mueller et al. 2023, "PFNs4BO"; other tasks in the
 context as in Wei et al. 2021, "Meta-learning hyperparameter performance prediction with neural
 processes"). Three stages:
 
-1. A configuration becomes a vector: each (hyperparameter, value) pair is embedded, the value's
-   waves scaled and shifted by what the description says of the hyperparameter, and the sum over
-   the hyperparameters goes through a network. The order of hyperparameters cannot matter, and
-   their number is free.
-2. A past task becomes a few tokens: learned latents attend to its trials (Jaegle et al. 2021,
-   "Perceiver"). The present study is not needed for that, so that they are made once a study and
-   the cost grows linearly with the number of past tasks.
-   A token's place is the mean of the configurations that its latent looked at.
-3. The context is the past tasks' tokens, a token for each trial, and one that tells how much
-   there is of both. It attends to itself; queries attend to the context alone, so that
-   predictions do not depend on what else is asked. Attention falls with the distance between
-   places, as a kernel does: a network that is not trained yet is a kernel smoother, and what it
-   has to learn is the rest. No position in a sequence is encoded anywhere: the order of trials
-   and of past tasks cannot matter.
+1. Configurations are encoded as vectors (``networks/configuration_encoder.py``), independently of
+   the order and number of hyperparameters.
+2. A past task is encoded as a few tokens: learned latents attend to its trials (Jaegle et al.
+   2021, "Perceiver"). This does not depend on the present trials, so it is done once per study,
+   and the cost is linear in the number of past tasks. The place of a token is the mean of the
+   configurations that its latent attended to.
+3. The context consists of the past tasks' tokens, one token for each trial, and one token with the
+   numbers of both. The context attends to itself; queries attend to the context only, so that
+   predictions do not depend on other queries. Attention decays with the distance between places,
+   as a kernel does: the untrained network is a kernel smoother. There are no positional encodings,
+   so the order of trials and past tasks does not matter.
 
 Notation (see also ``metahpo.tasks.space``): B batch of studies, t past tasks, m latents, w width,
-n trials, d hyperparameters. All spaces are the present one: past tasks are aligned to it.
+n trials, q queries, d hyperparameters. All spaces are the present one: past tasks are aligned to
+it.
 """
 
 from __future__ import annotations
@@ -39,24 +37,24 @@ from metahpo.surrogate.networks.bars import BarDistribution
 from metahpo.surrogate.networks.configuration_encoder import ConfigurationEncoder, Spaces
 from metahpo.surrogate.networks.space_description import Description
 
-# Two views of a value (standardise.py), the score once more where it is small.
+# Two views of a value (standardise.py), and the squashed score, which resolves small ones.
 SCORE_FEATURES = 3
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """Sizes of the network, and what it does not look at (ablations).
+    """Sizes of the network, and inputs that it may ignore (ablations).
 
     Attributes:
         width: w, of all tokens.
-        heads: Of attention; they divide the width.
-        layers: Of the context's transformer.
-        past_layers: Of the latents' cross-attention to a past task's trials.
-        latents: m, tokens a past task.
-        bars: Of the predictive distribution.
-        past: Whether past tasks are read.
-        descriptions: Whether hyperparameters' descriptions are read. The codes of their names
-            are in any case, for nothing else tells two hyperparameters apart.
+        heads: Heads of the attention; must divide the width.
+        layers: Layers of the context's transformer.
+        past_layers: Layers of the latents' cross-attention to a past task's trials.
+        latents: m, tokens per past task.
+        bars: Bars of the predictive distribution.
+        past: Whether to use past tasks.
+        descriptions: Whether to use the descriptions of hyperparameters. The codes of their names
+            are always used, since nothing else distinguishes two hyperparameters.
     """
 
     width: int = 96
@@ -86,10 +84,10 @@ class PastTrials(NamedTuple):
 
     Attributes:
         trials: ``B x t x n``.
-        known: ``B x t x d``, whether the past task has the hyperparameter; None for all.
-        present: ``B x t x n``, False where a task has fewer trials; None for all.
-        relevance: ``B x t``, logarithm of the prior weight times t, as meta-features or overlap
-            give it; None or 0 where nothing is known.
+        known: ``B x t x d``, whether the past task has the hyperparameter; None means all True.
+        present: ``B x t x n``, False for padding; None means all True.
+        relevance: ``B x t``, logarithm of t times the prior weight from meta-features or overlap;
+            0, or None for all, if it is unknown.
     """
 
     trials: Trials
@@ -102,9 +100,9 @@ class Tokens(NamedTuple):
     """Tokens of a context, ``B x k x w``.
 
     Attributes:
-        content: What they tell.
-        places: Of which configurations, as vectors.
-        placed: ``k``, False where a token is about none.
+        content: The tokens.
+        places: The encoded configurations that the tokens are about.
+        placed: ``k``, False for tokens that are not about any configuration.
     """
 
     content: Tensor
@@ -113,18 +111,22 @@ class Tokens(NamedTuple):
 
 
 class Context(NamedTuple):
-    """What queries attend to: keys and values of each layer, ``B x heads x tokens x ...``."""
+    """Keys and values of each layer that queries attend to, ``B x heads x tokens x ...``."""
 
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
 
 
 class NeuralProcess(nn.Module):
-    """The whole network.
+    """The network.
 
     Args:
         architecture: Its sizes.
-        borders: ``bars - 1`` borders between the bars; evenly spaced if not given.
+        borders: ``bars - 1`` borders between the bars; evenly spaced by default.
+
+    Attributes:
+        learners: For each search space that the network was trained on, the identities of its
+            hyperparameters.
     """
 
     borders: Tensor
@@ -134,7 +136,6 @@ class NeuralProcess(nn.Module):
         self, architecture: Architecture = Architecture(), borders: Tensor | None = None
     ) -> None:
         super().__init__()
-        # Of each space it was trained on, the hyperparameters' identities.
         self.learners: frozenset[frozenset[str]] = frozenset()
         self.architecture = architecture
         width, heads = architecture.width, architecture.heads
@@ -160,13 +161,13 @@ class NeuralProcess(nn.Module):
         queries: Tensor,
         past: PastTrials | None = None,
     ) -> BarDistribution:
-        """Predictions of scores, all in one go as in training.
+        """Predict scores in one pass, as in training.
 
         Args:
-            description: Of the studies' spaces, ``B``.
-            trials: The studies so far, ``B x n``, n at least 0.
+            description: The studies' spaces, ``B``.
+            trials: The observed trials, ``B x n``; n may be 0.
             queries: ``B x q x d`` points.
-            past: Their past tasks.
+            past: Past tasks; None for none.
 
         Returns:
             ``B x q`` distributions.
@@ -176,14 +177,14 @@ class NeuralProcess(nn.Module):
         return self.predict(spaces, self.condition(spaces, trials, tokens), queries)
 
     def encode_past(self, spaces: Spaces, past: PastTrials) -> Tokens:
-        """Each past task's tokens, which do not depend on the present trials.
+        """Encode past tasks, independently of the present trials.
 
         Args:
             spaces: From ``configurations.spaces``.
             past: t past tasks.
 
         Returns:
-            t m tokens.
+            ``t * m`` tokens.
         """
         points = past.trials.points
         batch, tasks, count, _ = points.shape
@@ -193,7 +194,7 @@ class NeuralProcess(nn.Module):
             None if past.known is None else past.known.repeat_interleave(count, 1),
         )
         encoded = encoded.view(batch * tasks, count, -1)
-        rows = encoded + self._seen(past.trials.views.flatten(0, 1))
+        rows = encoded + self._embedded_values(past.trials.views.flatten(0, 1))
         mask = None
         if past.present is not None:
             mask = past.present.view(batch * tasks, 1, 1, count)
@@ -211,23 +212,23 @@ class NeuralProcess(nn.Module):
         return Tokens((tokens + self.kinds[0]).view(flat), places.view(flat), placed)
 
     def condition(self, spaces: Spaces, trials: Trials, past: Tokens | None = None) -> Context:
-        """What queries attend to, given the trials.
+        """Compute the context that queries attend to.
 
         Args:
             spaces: From ``configurations.spaces``.
-            trials: The studies so far, ``B x n``.
-            past: From ``encode_past``; not looked at where the architecture says so.
+            trials: The observed trials, ``B x n``.
+            past: From ``encode_past``; ignored if the architecture does not use past tasks.
         """
         past = past if self.architecture.past else None
         batch, count, _ = trials.points.shape
         encoded = self.configurations(spaces, trials.points)
-        told = 0 if past is None else len(past.placed) // self.architecture.latents
-        amounts = self.amounts(encoded.new_tensor([math.log1p(count), math.log1p(told)]))
+        tasks = 0 if past is None else len(past.placed) // self.architecture.latents
+        amounts = self.amounts(encoded.new_tensor([math.log1p(count), math.log1p(tasks)]))
         amounts = amounts.expand(batch, 1, -1)
         parts = [
             Tokens(amounts, torch.zeros_like(amounts), amounts.new_zeros(1, dtype=torch.bool)),
             Tokens(
-                encoded + self._seen(trials.views) + self.kinds[1],
+                encoded + self._embedded_values(trials.views) + self.kinds[1],
                 encoded,
                 amounts.new_ones(count, dtype=torch.bool),
             ),
@@ -242,13 +243,13 @@ class NeuralProcess(nn.Module):
             key, value = block.keys_and_values(context, places, placed)
             keys.append(key)
             values.append(value)
-            # What the last layer would make of the context nobody attends to.
+            # Nothing attends to the output of the last layer.
             if number < len(self.blocks):
                 context = block(context, key, value, places=places)
         return Context(tuple(keys), tuple(values))
 
     def predict(self, spaces: Spaces, context: Context, queries: Tensor) -> BarDistribution:
-        """Predictions of scores.
+        """Predict scores.
 
         Args:
             spaces: From ``configurations.spaces``.
@@ -263,10 +264,10 @@ class NeuralProcess(nn.Module):
         blocks = blocks_of(self.blocks)
         for block, key, value in zip(blocks, context.keys, context.values, strict=True):
             tokens = block(tokens, key, value, places=places)
-        # Masses, densities and their logarithms in full precision, whatever the network's is.
+        # Masses and densities need full precision, even if the network runs in bfloat16.
         logits = self.head(self.norm(tokens)).float()
         return BarDistribution(logits, self.borders, self.tails)
 
-    def _seen(self, views: Tensor) -> Tensor:
+    def _embedded_values(self, views: Tensor) -> Tensor:
         small = torch.tanh(views[..., :1])
         return self.views(torch.cat([views, small], -1).to(self.kinds.dtype))

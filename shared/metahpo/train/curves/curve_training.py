@@ -1,4 +1,4 @@
-"""Meta-training of the neural process over learning curves; see ``training.py`` for its steps."""
+"""Meta-training of the network over learning curves; ``training.py`` has the steps of any."""
 
 from __future__ import annotations
 
@@ -13,43 +13,31 @@ import torch
 from torch import Tensor
 
 from metahpo.surrogate.curves.curve_predictions import save_weights
-from metahpo.surrogate.curves.curve_process import Answer, CurveArchitecture, CurveProcess
+from metahpo.surrogate.curves.curve_process import CurveArchitecture, CurveOutput, CurveProcess
 from metahpo.surrogate.networks.bars import BarDistribution
-from metahpo.train.curves.curve_episodes import (
-    TARGETS,
-    CurveBatch,
-    CurveRecord,
-    draw_context,
-    read_curves,
-    recorded_curves,
-    synthetic_curves,
-)
+from metahpo.train.curves.curve_batches import TARGETS, CurveBatch, draw_context
 from metahpo.train.curves.curve_measure import CONTEXTS, curve_quality, validation_batches
+from metahpo.train.curves.curve_prior import synthetic_curves
+from metahpo.train.curves.recorded_curves import CurveRecord, read_curves, recorded_curves
 from metahpo.train.files import usable_device
-from metahpo.train.loop import (
-    COVERED,
-    WEIGHTS,
-    advance_to_end,
-    check_apart,
-    mean_coverage,
-    to_read,
-)
+from metahpo.train.intervals import COVERAGE_COLUMNS, mean_coverage
+from metahpo.train.loop import WEIGHTS, check_disjoint, train_to_end, training_archive
 from metahpo.train.training import Schedule, Training
 
 MEASURES: tuple[str, ...] = (
     *(f"density_{context}" for context in CONTEXTS),
     *(f"error_{context}" for context in CONTEXTS),
-    *COVERED,
+    *COVERAGE_COLUMNS,
 )
-USUAL = CurveArchitecture()
+DEFAULT_ARCHITECTURE = CurveArchitecture()
 
 
 @dataclass(frozen=True)
 class CurveSettings(Schedule):
-    """What a meta-training is; see ``Schedule`` for the others.
+    """Settings of a meta-training; ``Schedule`` has the others.
 
     Attributes:
-        curves: Of a batch, in all of its studies.
+        curves: Number of curves in a batch, over all of its studies.
     """
 
     seed: int = 0
@@ -64,39 +52,43 @@ class CurveSettings(Schedule):
     curves: int = 240
 
 
-def losses(network: CurveProcess, answer: Answer, batch: CurveBatch) -> tuple[Tensor, Tensor]:
-    """What is minimised, and the mean negative log density in own units, which it contains.
+def losses(network: CurveProcess, output: CurveOutput, batch: CurveBatch) -> tuple[Tensor, Tensor]:
+    """Compute the loss of a batch.
 
-    A Laplace density draws locations and scales to the targets, before and after the other
-    curves are heard; the histogram has gradients for its masses alone, since it does not change
-    as it moves within a bar.
+    Laplace densities fit locations and scales to the targets, before and after attention to the
+    context. The histogram gives gradients to its masses only, since its density is constant
+    within a bar.
+
+    Returns:
+        The loss, and its part that is the mean negative log density in own units, detached.
     """
-    targets = answer.seen.relative(batch.targets)
-    useful = targets.isfinite() & (answer.seen.reports > 0).unsqueeze(-1)
-    first = _laplace(targets, *answer.first)[useful].mean()
-    targets, useful = targets[:, batch.context :], useful[:, batch.context :]
-    location, scale = answer.location, answer.scale
-    moved = _laplace(targets, location, scale)[useful].mean()
-    bars = BarDistribution(answer.logits, network.borders, network.tails)
-    standard = (targets - location.detach()) / scale.detach()
-    density = bars.log_density(standard.nan_to_num(0.0)) - scale.detach().log()
-    negative = -density[useful].mean()
-    return first + moved + negative, negative.detach()
+    targets = output.observed.relative(batch.targets)
+    usable = targets.isfinite() & (output.observed.reports > 0).unsqueeze(-1)
+    initial = _laplace(targets, *output.initial)[usable].mean()
+    targets, usable = targets[:, batch.context :], usable[:, batch.context :]
+    location, scale = output.location, output.scale
+    final = _laplace(targets, location, scale)[usable].mean()
+    bars = BarDistribution(output.logits, network.borders, network.tails)
+    standardised = (targets - location.detach()) / scale.detach()
+    density = bars.log_density(standardised.nan_to_num(0.0)) - scale.detach().log()
+    negative_log_density = -density[usable].mean()
+    return initial + final + negative_log_density, negative_log_density.detach()
 
 
 def _laplace(targets: Tensor, location: Tensor, scale: Tensor) -> Tensor:
+    """Return negative log densities of Laplace distributions."""
     distance = (targets.nan_to_num(0.0) - location).abs()
     return distance / scale + (2.0 * scale).log()
 
 
 class CurveTraining(Training[CurveSettings, CurveProcess]):
-    """Meta-trains the neural process over learning curves.
+    """Meta-training of the network over learning curves.
 
     Args:
-        settings: What to do.
-        records: Recorded tasks; none for a training on the prior alone.
-        device: Where the network is.
-        architecture: Its sizes.
+        settings: Schedule and settings.
+        records: Recorded tasks; empty to train on the prior only.
+        device: Where to train; the CPU by default.
+        architecture: Sizes of the network.
     """
 
     def __init__(
@@ -104,7 +96,7 @@ class CurveTraining(Training[CurveSettings, CurveProcess]):
         settings: CurveSettings,
         records: Sequence[CurveRecord] = (),
         device: torch.device | None = None,
-        architecture: CurveArchitecture = USUAL,
+        architecture: CurveArchitecture = DEFAULT_ARCHITECTURE,
     ) -> None:
         self.records = list(records)
         with torch.random.fork_rng(devices=[]):
@@ -113,7 +105,7 @@ class CurveTraining(Training[CurveSettings, CurveProcess]):
         super().__init__(settings, network, device)
 
     def batch(self, step: int) -> tuple[str, CurveBatch]:
-        """Where the batch of a step comes from, and the batch."""
+        """Return the batch of a step: its source, ``synthetic`` or ``recorded``, and itself."""
         rng = np.random.default_rng((self.settings.seed, step))
         context = draw_context(rng)
         studies = max(self.settings.curves // (context + TARGETS), 1)
@@ -125,16 +117,16 @@ class CurveTraining(Training[CurveSettings, CurveProcess]):
     def _loss(self) -> tuple[str, Tensor, Tensor]:
         source, batch = self.batch(self.step)
         batch = batch.to(self.device)
-        answer = self.network(
-            batch.description, batch.curves, batch.now, batch.asked, batch.context
+        output = self.network(
+            batch.description, batch.curves, batch.now, batch.queries, batch.context
         )
-        return source, *losses(self.network, answer, batch)
+        return source, *losses(self.network, output, batch)
 
-    def write_weights(self, path: Path, **told: str) -> None:
-        """Writes those of the averaged network, with its sizes and what else is told."""
-        save_weights(self.averaged_network(), path, **told)
+    def write_weights(self, path: Path, **metadata: str) -> None:
+        """Write the averaged weights with the network's sizes and more metadata."""
+        save_weights(self.averaged_network(), path, **metadata)
 
-    def _told(self) -> dict[str, Any]:
+    def _metadata(self) -> dict[str, Any]:
         return {
             **asdict(self.settings),
             "architecture": asdict(self.network.architecture),
@@ -142,11 +134,11 @@ class CurveTraining(Training[CurveSettings, CurveProcess]):
             "found": self.losses,
         }
 
-    def _losses(self, told: Mapping[str, Any]) -> dict[str, list[float]]:
-        return told["found"]
+    def _losses_in(self, metadata: Mapping[str, Any]) -> dict[str, list[float]]:
+        return metadata["found"]
 
 
-# ---- the whole -----------------------------------------------------------------------------
+# ---- the entry -----------------------------------------------------------------------------
 
 
 def train_curves(
@@ -156,42 +148,44 @@ def train_curves(
     archive: str | Path | None = None,
     validation: str | Path | None = None,
     device: str = "cpu",
-    architecture: CurveArchitecture = USUAL,
+    architecture: CurveArchitecture = DEFAULT_ARCHITECTURE,
     checkpoint_seconds: float = 180.0,
 ) -> Path:
-    """Meta-trains in a folder, going on where a checkpoint there left off.
+    """Meta-train in a folder, continuing from a checkpoint if there is one.
 
     Args:
-        folder: For checkpoint, log and weights; made where there is none.
-        settings: Of a new meta-training, or the same as before to go on.
-        archive: Recorded tasks to train on; needed unless all batches are synthetic.
-        validation: An archive of other tasks, measured on now and then.
-        device: Where the network is.
-        architecture: Sizes of a new network.
-        checkpoint_seconds: Between two checkpoints.
+        folder: For checkpoint, log and weights; created if necessary.
+        settings: Settings of the training; to continue, those of the checkpoint.
+        archive: Recorded tasks to train on; required unless all batches are synthetic.
+        validation: An archive of other tasks, on which predictions are evaluated.
+        device: PyTorch device of the network.
+        architecture: Sizes of the network.
+        checkpoint_seconds: Time between two checkpoints, in seconds.
 
     Returns:
-        The file of the averaged weights.
+        The file with the averaged weights.
 
     Raises:
-        TrainingError: No archive where one is needed, or one without curves; a task is in both
-            archives; the device cannot be used; the folder's checkpoint is of other settings.
+        TrainingError: An archive is required but missing or has no curves, a task is in both
+            archives, the device cannot be used, or the checkpoint has different settings.
         ArchiveError: There is no such archive.
     """
-    trained = to_read(settings, archive)
-    records = read_curves(trained) if trained is not None else []
+    path = training_archive(settings, archive)
+    records = read_curves(path) if path is not None else []
     others = read_curves(validation) if validation is not None else []
-    check_apart([record.name for record in records], [record.name for record in others])
+    check_disjoint([record.name for record in records], [record.name for record in others])
     batches = {context: validation_batches(others, context) for context in CONTEXTS}
     run = CurveTraining(settings, records, usable_device(device), architecture)
     measure = partial(_measured, batches) if others else None
-    advance_to_end(run, folder / WEIGHTS, MEASURES, measure, checkpoint_seconds)
+    train_to_end(run, folder / WEIGHTS, MEASURES, measure, checkpoint_seconds)
     return folder / WEIGHTS
 
 
-def _measured(batches: Mapping[int, list[CurveBatch]], network: CurveProcess) -> dict[str, str]:
-    """For the log."""
-    found = {context: curve_quality(network, of) for context, of in batches.items()}
-    densities = {f"density_{context}": f"{q.log_density:.4f}" for context, q in found.items()}
-    errors = {f"error_{context}": f"{q.error:.4f}" for context, q in found.items()}
-    return densities | errors | mean_coverage([q.coverage for q in found.values()])
+def _measured(
+    batches: Mapping[int, Sequence[CurveBatch]], network: CurveProcess
+) -> dict[str, str]:
+    """Return the entries of the log for the validation studies."""
+    results = {context: curve_quality(network, studies) for context, studies in batches.items()}
+    densities = {f"density_{context}": f"{q.log_density:.4f}" for context, q in results.items()}
+    errors = {f"error_{context}": f"{q.error:.4f}" for context, q in results.items()}
+    return densities | errors | mean_coverage([q.coverage for q in results.values()])

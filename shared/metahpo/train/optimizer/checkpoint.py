@@ -1,33 +1,39 @@
-"""The optimizer's meta-training as a checkpoint, and back: a resumed one goes on bit for bit."""
+"""Checkpoints of the optimizer's meta-training, from which it resumes bit for bit."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from metahpo.optim.rule import Moments
 from metahpo.optim.schedule import LossStatistics
-from metahpo.train.files import below, check_settings, read_checkpoint, under, write_checkpoint
+from metahpo.train.files import (
+    add_prefix,
+    check_settings,
+    read_checkpoint,
+    with_prefix,
+    write_checkpoint,
+)
+from metahpo.train.optimizer.meta_training import MetaTraining, Particle
 
-if TYPE_CHECKING:
-    from metahpo.train.optimizer.optimizer_training import MetaTraining, Particle
+# Names of the fields of ``LossStatistics`` in the file.
+LOSS_KEYS = ("seen", "fast", "slow", "square")
 
 
 def save(run: MetaTraining, path: Path) -> None:
-    """Writes under a temporary name and moves into place."""
+    """Write the state of a meta-training, atomically."""
     state = run.state
     tensors = {
-        **under("weights", state.weights),
-        **under("adam.mean", state.adam.mean),
-        **under("adam.square", state.adam.square),
+        **add_prefix("weights", state.weights),
+        **add_prefix("adam.mean", state.adam.mean),
+        **add_prefix("adam.square", state.adam.square),
     }
     for place, particle in enumerate(state.particles):
-        tensors |= under(f"particle{place}", _tensors_of(particle))
-    told = {
+        tensors |= add_prefix(f"particle{place}", _particle_tensors(particle))
+    metadata = {
         "settings": asdict(run.settings),
         "meta_step": state.meta_step,
         "seconds": state.seconds,
@@ -35,39 +41,40 @@ def save(run: MetaTraining, path: Path) -> None:
         "count": state.adam.count,
         "particles": [{"seed": p.seed, "step": p.training.step} for p in state.particles],
     }
-    write_checkpoint(path, tensors, told)
+    write_checkpoint(path, tensors, metadata)
 
 
 def restore(run: MetaTraining, path: Path) -> None:
-    """Puts a new meta-training into the state of a checkpoint.
+    """Set a new meta-training to the state of a checkpoint.
 
     Raises:
-        CheckpointError: The file cannot be read, or its settings are others.
+        CheckpointError: The file cannot be read, or has different settings.
     """
-    tensors, told = read_checkpoint(path, run.device)
-    check_settings(path, asdict(run.settings), told["settings"])
+    tensors, metadata = read_checkpoint(path, run.device)
+    check_settings(path, asdict(run.settings), metadata["settings"])
     state = run.state
-    state.weights = below("weights", tensors)
-    state.adam.mean = below("adam.mean", tensors)
-    state.adam.square = below("adam.square", tensors)
-    state.adam.count = told["count"]
-    state.meta_step, state.seconds, state.best = (
-        told["meta_step"], told["seconds"], told["best"],
-    )  # fmt: skip
-    for place, saved in enumerate(told["particles"]):
+    state.weights = with_prefix("weights", tensors)
+    state.adam.mean = with_prefix("adam.mean", tensors)
+    state.adam.square = with_prefix("adam.square", tensors)
+    state.adam.count = metadata["count"]
+    state.meta_step = metadata["meta_step"]
+    state.seconds, state.best = metadata["seconds"], metadata["best"]
+    for place, saved in enumerate(metadata["particles"]):
         particle = run.start_particle(saved["seed"])
-        _fill(particle, below(f"particle{place}", tensors), saved["step"])
+        _restore_particle(particle, with_prefix(f"particle{place}", tensors), saved["step"])
         state.particles[place] = particle
 
 
-def _tensors_of(particle: Particle) -> dict[str, Tensor]:
+def _particle_tensors(particle: Particle) -> dict[str, Tensor]:
     training = particle.training
-    losses = training.losses._asdict() if training.losses is not None else {}
+    losses: dict[str, Tensor] = {}
+    if training.losses is not None:
+        losses = dict(zip(LOSS_KEYS, training.losses, strict=True))
     return {
         "generator": particle.generator.get_state(),
         "first_loss": particle.first_loss,
-        **under("accumulated", particle.accumulated),
-        **under("losses", losses),
+        **add_prefix("accumulated", particle.accumulated),
+        **add_prefix("losses", losses),
         **{f"parameter.{n}": p for n, p in enumerate(training.parameters)},
         **{
             f"moments.{n}.{name}": part
@@ -77,15 +84,16 @@ def _tensors_of(particle: Particle) -> dict[str, Tensor]:
     }
 
 
-def _fill(particle: Particle, tensors: dict[str, Tensor], step: int) -> None:
+def _restore_particle(particle: Particle, tensors: dict[str, Tensor], step: int) -> None:
     training = particle.training
     training.step = step
     training.parameters = [tensors[f"parameter.{n}"] for n in range(len(training.parameters))]
     training.moments = [
-        Moments(**below(f"moments.{n}", tensors)) for n in range(len(training.moments))
+        Moments(**with_prefix(f"moments.{n}", tensors)) for n in range(len(training.moments))
     ]
     if training.losses is not None:
-        training.losses = LossStatistics(**below("losses", tensors))
+        losses = with_prefix("losses", tensors)
+        training.losses = LossStatistics(*(losses[key] for key in LOSS_KEYS))
     particle.first_loss = tensors["first_loss"]
-    particle.accumulated = below("accumulated", tensors)
+    particle.accumulated = with_prefix("accumulated", tensors)
     particle.generator.set_state(tensors["generator"].to(torch.device("cpu")))

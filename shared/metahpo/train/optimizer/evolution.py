@@ -1,7 +1,7 @@
 """Persistent evolution strategies with antithetic pairs (Vicol, Metz & Sohl-Dickstein 2021).
 
-Weights are searched in standardised coordinates: a step of one there is a ``spread`` of the
-weight, so that one deviation suits step sizes and networks alike.
+The search is in standardised coordinates: one unit there is one ``spread`` of the weight, so that
+a single standard deviation fits both step sizes and networks.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# Spread by the beginning of a weight's name; the first that fits.
+# Spreads of weights by the prefix of their names; the first match counts.
 SPREADS = {
     "step.": 1.0,
     "schedule.log_shape": 1.0,
@@ -20,10 +20,10 @@ SPREADS = {
     "rule.mix": 1.0,
     "rule.": 0.2,
 }
-# Objectives that differ by less than this have nothing to say.
-LEAST_DEVIATION = 0.01
-# Weights that a phase learns, by the beginning of their names: how the rule mixes its candidates
-# where its network has no say, the whole rule, the schedule.
+# Added to the standard deviation of objectives: smaller differences carry no information.
+MIN_DEVIATION = 0.01
+# Weights that a phase learns, by the prefixes of their names: the constant part of the mixture of
+# candidate directions, the whole rule, the schedule.
 PHASES = {
     "mixture": ("rule.mix", "step."),
     "rule": ("rule.", "step."),
@@ -32,17 +32,17 @@ PHASES = {
 
 
 def spread_of(name: str) -> float:
-    """The unit of a weight in the search."""
+    """Return the unit of a weight in the search."""
     return next(value for prefix, value in SPREADS.items() if name.startswith(prefix))
 
 
 def perturbations(
     weights: Mapping[str, Tensor], phase: str, pairs: int, generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """Standard normal directions of the phase's weights, ``pairs x shape`` each."""
+    """Draw standard normal directions of the phase's weights, ``pairs x shape`` each."""
     return {
         name: torch.randn(pairs, *tensor.shape, generator=generator).to(tensor.device)
-        # In an order that a checkpoint does not change.
+        # Sorted, because a restored checkpoint has another order.
         for name, tensor in sorted(weights.items())
         if name.startswith(PHASES[phase])
     }
@@ -51,7 +51,7 @@ def perturbations(
 def perturbed(
     weights: Mapping[str, Tensor], directions: Mapping[str, Tensor], deviation: float
 ) -> dict[str, Tensor]:
-    """Weights of all members: ``2 pairs x shape``, first those along the directions."""
+    """Return the members' weights, ``(2 pairs) x shape`` each: plus, then minus the directions."""
     pairs = len(next(iter(directions.values())))
     members = {}
     for name, tensor in weights.items():
@@ -64,28 +64,29 @@ def perturbed(
 
 
 def standardised(objectives: Tensor) -> Tensor:
-    """In deviations of what the antithetic pairs differ by, so that each problem counts alike.
+    """Divide objectives by the spread between antithetic pairs, to weight problems equally.
 
     Args:
-        objectives: ``2 pairs``, as ``gradient`` takes them.
+        objectives: ``2 pairs``, in the order of ``perturbed``.
     """
-    there, back = objectives.chunk(2)
-    deviation = (there - back).square().mean().sqrt() / 2**0.5
-    return objectives / (deviation + LEAST_DEVIATION)
+    plus, minus = objectives.chunk(2)
+    deviation = (plus - minus).square().mean().sqrt() / 2**0.5
+    return objectives / (deviation + MIN_DEVIATION)
 
 
 def gradient(
     objectives: Tensor, accumulated: Mapping[str, Tensor], deviation: float
 ) -> dict[str, Tensor]:
-    """The estimate of the gradient in standardised coordinates.
+    """Estimate the gradient in standardised coordinates.
 
     Args:
-        objectives: ``2 pairs``: means over the last truncated unroll, to be minimised.
-        accumulated: Sums of the directions since each training began, ``pairs x shape`` each.
-        deviation: Of the perturbations.
+        objectives: ``2 pairs``, means over the last truncated unroll, to be minimised.
+        accumulated: Sums of the directions since the start of the training, ``pairs x shape``
+            each.
+        deviation: Standard deviation of the perturbations.
     """
-    there, back = objectives.chunk(2)
-    slopes = (there - back) / (2 * deviation)
+    plus, minus = objectives.chunk(2)
+    slopes = (plus - minus) / (2 * deviation)
     return {
         name: torch.tensordot(slopes, total, dims=1) / len(slopes)
         for name, total in accumulated.items()
@@ -94,7 +95,13 @@ def gradient(
 
 @dataclass
 class Adam:
-    """Adam on the weights' standardised coordinates; kept apart to be saved as plain tensors."""
+    """Adam in standardised coordinates, with a state of plain tensors for checkpoints.
+
+    Attributes:
+        mean: Moving averages of the gradients.
+        square: Moving averages of their squares.
+        count: Number of updates of each weight.
+    """
 
     mean: dict[str, Tensor]
     square: dict[str, Tensor]
@@ -102,7 +109,7 @@ class Adam:
 
     @classmethod
     def start(cls, weights: Mapping[str, Tensor]) -> Adam:
-        """Before the first step."""
+        """Return the state before the first step."""
         return cls(
             {name: torch.zeros_like(t) for name, t in weights.items()},
             {name: torch.zeros_like(t) for name, t in weights.items()},
@@ -112,7 +119,7 @@ class Adam:
     def updated(
         self, weights: Mapping[str, Tensor], gradients: Mapping[str, Tensor], rate: float
     ) -> dict[str, Tensor]:
-        """The weights one step on; those without a gradient as they were."""
+        """Return the weights after one step; those without a gradient are unchanged."""
         result = dict(weights)
         for name, slope in gradients.items():
             self.count[name] += 1

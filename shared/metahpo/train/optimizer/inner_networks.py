@@ -1,7 +1,7 @@
-"""Small networks with a batch of parameters: one forward pass trains many networks at once.
+"""Small networks with a batch of parameters: one forward pass evaluates many networks at once.
 
-Each network knows the shapes of its parameters (PyTorch's conventions, without the batch) and
-maps parameters ``batch x shape`` and shared inputs to outputs ``batch x ...``.
+Each class defines the shapes of its parameters (PyTorch's conventions, without the batch) and maps
+parameters, ``batch x shape`` each, and shared inputs to outputs ``batch x ...``.
 """
 
 from __future__ import annotations
@@ -24,9 +24,13 @@ ACTIVATIONS = {
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter's shape, and how it starts: normal of this deviation about this mean.
+    """Shape and initial distribution of a parameter.
 
-    ``embedding``: whether it is a table whose rows are looked up or added.
+    Attributes:
+        shape: Without the batch.
+        deviation: Standard deviation of the normal initial distribution.
+        mean: Mean of that distribution.
+        embedding: Whether it is a table whose rows are looked up or added.
     """
 
     shape: tuple[int, ...]
@@ -41,24 +45,24 @@ def _linear(inputs: int, outputs: int, gain: float = 1.0) -> list[Parameter]:
 
 
 def _apply(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """``[batch x] rows x inputs`` through ``batch x outputs x inputs``."""
+    """Apply linear layers, ``batch x outputs x inputs``, to ``[batch x] rows x inputs``."""
     return inputs @ weight.mT + bias[:, None, :]
 
 
 class Network(ABC):
-    """Parameters and the pass through them."""
+    """A network architecture."""
 
     @property
     @abstractmethod
     def parameters(self) -> list[Parameter]:
-        """In the order in which ``forward`` takes them."""
+        """The parameters, in the order in which ``forward`` takes them."""
 
     @abstractmethod
     def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
-        """Outputs ``batch x rows x ...`` of shared inputs ``rows x ...``."""
+        """Compute outputs ``batch x rows x ...`` of shared inputs ``rows x ...``."""
 
     def initial(self, generator: torch.Generator) -> list[Tensor]:
-        """Fresh parameters, without the batch."""
+        """Draw initial parameters, without the batch."""
         return [
             parameter.mean + parameter.deviation * torch.randn(parameter.shape,
                                                                generator=generator)
@@ -68,7 +72,14 @@ class Network(ABC):
 
 @dataclass(frozen=True)
 class MLP(Network):
-    """Layers of these widths, inputs and outputs included; optionally with layer norms."""
+    """A multilayer perceptron, optionally with layer norms.
+
+    Attributes:
+        widths: Widths of all layers, including inputs and outputs.
+        activation: A key of ``ACTIVATIONS``.
+        norm: Whether hidden layers have layer norms.
+        gain: Factor of the initial standard deviations.
+    """
 
     widths: tuple[int, ...]
     activation: str = "relu"
@@ -77,7 +88,7 @@ class MLP(Network):
 
     @property
     def parameters(self) -> list[Parameter]:
-        """Weights and biases in the order of the pass."""
+        """Weights and biases in the order of the forward pass."""
         layers: list[Parameter] = []
         last = len(self.widths) - 2
         for place, (inputs, outputs) in enumerate(zip(self.widths, self.widths[1:], strict=False)):
@@ -87,21 +98,21 @@ class MLP(Network):
         return layers
 
     def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
-        """One pass, for all networks of the batch."""
-        left = list(parameters)
+        """Compute the outputs of all networks of the batch."""
+        remaining = list(parameters)
         hidden = inputs
-        while left:
-            hidden = _apply(hidden, left.pop(0), left.pop(0))
-            if left and self.norm:
-                hidden = _layer_norm(hidden, left.pop(0), left.pop(0))
-            if left:
+        while remaining:
+            hidden = _apply(hidden, remaining.pop(0), remaining.pop(0))
+            if remaining and self.norm:
+                hidden = _layer_norm(hidden, remaining.pop(0), remaining.pop(0))
+            if remaining:
                 hidden = ACTIVATIONS[self.activation](hidden)
         return hidden
 
 
 @dataclass(frozen=True)
 class Convolutional(Network):
-    """3 x 3 convolutions of stride 2 on a grey image, mean over places, a linear layer."""
+    """3 x 3 convolutions of stride 2 on a grey image, average pooling, and a linear layer."""
 
     side: int
     channels: tuple[int, ...]
@@ -110,7 +121,7 @@ class Convolutional(Network):
 
     @property
     def parameters(self) -> list[Parameter]:
-        """Weights and biases in the order of the pass."""
+        """Weights and biases in the order of the forward pass."""
         layers: list[Parameter] = []
         for inputs, outputs in zip((1, *self.channels), self.channels, strict=False):
             deviation = (2 / (9 * inputs)) ** 0.5
@@ -121,24 +132,24 @@ class Convolutional(Network):
         return layers + _linear(self.channels[-1], self.classes)
 
     def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
-        """One pass, for all networks of the batch."""
+        """Compute the outputs of all networks of the batch."""
         batch, rows = parameters[0].shape[0], len(inputs)
         # Groups keep the networks of the batch apart in one convolution.
         hidden = inputs.view(rows, 1, self.side, self.side).expand(-1, batch, -1, -1)
-        left = list(parameters)
-        while len(left) > 2:
-            kernel, bias = left.pop(0), left.pop(0)
+        remaining = list(parameters)
+        while len(remaining) > 2:
+            kernel, bias = remaining.pop(0), remaining.pop(0)
             hidden = functional.conv2d(
                 hidden, kernel.flatten(0, 1), bias.flatten(), stride=2, padding=1, groups=batch
             )
             hidden = ACTIVATIONS[self.activation](hidden)
         pooled = hidden.mean((-2, -1)).view(rows, batch, -1).transpose(0, 1)
-        return _apply(pooled, *left)
+        return _apply(pooled, *remaining)
 
 
 @dataclass(frozen=True)
 class Transformer(Network):
-    """A causal transformer: embedding, blocks with layer norms before, a linear head."""
+    """A causal pre-norm transformer with a linear head."""
 
     tokens: int
     length: int
@@ -148,7 +159,7 @@ class Transformer(Network):
 
     @property
     def parameters(self) -> list[Parameter]:
-        """Weights and biases in the order of the pass."""
+        """Weights and biases in the order of the forward pass."""
         width = self.width
         norm = [Parameter((width,), 0.0, 1.0), Parameter((width,), 0.0)]
         block = [
@@ -166,28 +177,28 @@ class Transformer(Network):
         return embeddings + block * self.blocks + norm + _linear(width, self.tokens, 0.5)
 
     def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
-        """One pass, for all networks of the batch."""
-        left = list(parameters)
-        hidden = left.pop(0)[:, inputs] + left.pop(0)[:, None]
+        """Compute the outputs of all networks of the batch."""
+        remaining = list(parameters)
+        hidden = remaining.pop(0)[:, inputs] + remaining.pop(0)[:, None]
         for _ in range(self.blocks):
-            hidden = hidden + self._attention(_norm_of(hidden, left), left)
-            inner = functional.gelu(_tokenwise(_norm_of(hidden, left), left))
-            hidden = hidden + _tokenwise(inner, left)
-        return _tokenwise(_norm_of(hidden, left), left)
+            hidden = hidden + self._attention(_pop_layer_norm(hidden, remaining), remaining)
+            inner = functional.gelu(_tokenwise(_pop_layer_norm(hidden, remaining), remaining))
+            hidden = hidden + _tokenwise(inner, remaining)
+        return _tokenwise(_pop_layer_norm(hidden, remaining), remaining)
 
-    def _attention(self, hidden: Tensor, left: list[Tensor]) -> Tensor:
+    def _attention(self, hidden: Tensor, remaining: list[Tensor]) -> Tensor:
         batch, rows, length, width = hidden.shape
-        mixed = _tokenwise(hidden, left).view(batch * rows, length, 3, self.heads, -1)
+        mixed = _tokenwise(hidden, remaining).view(batch * rows, length, 3, self.heads, -1)
         query, key, value = mixed.permute(2, 0, 3, 1, 4)
-        seen = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
-        return _tokenwise(seen.transpose(1, 2).reshape(batch, rows, length, width), left)
+        attended = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+        return _tokenwise(attended.transpose(1, 2).reshape(batch, rows, length, width), remaining)
 
 
 @dataclass(frozen=True)
 class WindowModel(Network):
-    """Predicts each token from the few before it: embeddings side by side, a hidden layer, a head.
+    """The language model of Bengio et al. 2003: each token is predicted from a window before it.
 
-    The language model of Bengio et al. 2003.
+    The window's embeddings are concatenated and go through a hidden layer.
     """
 
     tokens: int
@@ -197,7 +208,7 @@ class WindowModel(Network):
 
     @property
     def parameters(self) -> list[Parameter]:
-        """Weights and biases in the order of the pass."""
+        """Weights and biases in the order of the forward pass."""
         return [
             Parameter((self.tokens, self.width), 1.0, embedding=True),
             *_linear(self.window * self.width, self.hidden),
@@ -205,25 +216,25 @@ class WindowModel(Network):
         ]
 
     def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
-        """One pass, for all networks of the batch."""
-        embedding, *left = parameters
-        # Before the first token, the first token.
+        """Compute the outputs of all networks of the batch."""
+        embedding, *remaining = parameters
+        # The first token pads the windows at the start.
         earlier = torch.cat([inputs[:, :1].expand(-1, self.window - 1), inputs], 1)
         windows = earlier.unfold(1, self.window, 1)
-        hidden = torch.tanh(_tokenwise(embedding[:, windows].flatten(-2), left))
-        return _tokenwise(hidden, left)
+        hidden = torch.tanh(_tokenwise(embedding[:, windows].flatten(-2), remaining))
+        return _tokenwise(hidden, remaining)
 
 
 @dataclass(frozen=True)
 class Recurrent(Network):
-    """An Elman network over tokens, with a linear head at every place."""
+    """An Elman network over tokens, with a linear head at every position."""
 
     tokens: int
     width: int
 
     @property
     def parameters(self) -> list[Parameter]:
-        """Weights and biases in the order of the pass."""
+        """Weights and biases in the order of the forward pass."""
         return [
             Parameter((self.tokens, self.width), 0.5, embedding=True),
             *_linear(self.width, self.width),
@@ -231,7 +242,7 @@ class Recurrent(Network):
         ]
 
     def forward(self, parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
-        """One pass, for all networks of the batch."""
+        """Compute the outputs of all networks of the batch."""
         embedding, weight, bias, head, head_bias = parameters
         embedded = embedding[:, inputs]
         state = torch.zeros_like(embedded[:, :, 0])
@@ -242,14 +253,14 @@ class Recurrent(Network):
         return _tokenwise(torch.stack(states, 2), [head, head_bias])
 
 
-def _tokenwise(hidden: Tensor, left: list[Tensor]) -> Tensor:
-    """A linear layer at every place of ``batch x rows x length x width``."""
-    outputs = _apply(hidden.flatten(1, 2), left.pop(0), left.pop(0))
+def _tokenwise(hidden: Tensor, remaining: list[Tensor]) -> Tensor:
+    """Apply a linear layer at every position of ``batch x rows x length x width``."""
+    outputs = _apply(hidden.flatten(1, 2), remaining.pop(0), remaining.pop(0))
     return outputs.view(*hidden.shape[:3], -1)
 
 
-def _norm_of(hidden: Tensor, left: list[Tensor]) -> Tensor:
-    return _layer_norm(hidden, left.pop(0), left.pop(0))
+def _pop_layer_norm(hidden: Tensor, remaining: list[Tensor]) -> Tensor:
+    return _layer_norm(hidden, remaining.pop(0), remaining.pop(0))
 
 
 def _layer_norm(hidden: Tensor, gain: Tensor, bias: Tensor) -> Tensor:

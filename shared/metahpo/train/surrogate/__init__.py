@@ -2,5 +2,5 @@
 
 ``surrogate_training`` and ``fine_tuning`` are the entries; episodes come from a prior (``prior*``)
 and from recorded tasks (``recorded``, ``variations``). For maintainers and for users who train on
-an archive of their own, through ``metahpo train surrogate``.
+their own archive, through ``metahpo train surrogate``.
 """

@@ -1,11 +1,12 @@
-"""Episodes: what a neural surrogate is meta-trained on, in batches of one shape.
+"""Episodes, the training examples of the neural surrogate, in batches of one shape.
 
-An episode is a study with n trials, the trials of t past tasks, and configurations of the
-present space whose values are to be predicted. Where episodes come from is the business of
-``prior.py`` (made up) and ``recorded.py`` (real tasks); here they become the network's inputs
-and targets, with values standardised as they will be when a real study asks.
+An episode is a study with n trials, the trials of t past tasks, and query configurations of the
+same space whose values are to be predicted. Episodes are generated in ``prior.py`` (synthetic) and
+``recorded.py`` (real tasks). This module turns them into the network's inputs and targets, with
+values standardised exactly as they are for a real study.
 
-Notation: B episodes, t past tasks of k trials, n present trials, q queries, d hyperparameters.
+Notation: B episodes, t past tasks of k trials, n trials of the present task, q queries,
+d hyperparameters.
 """
 
 from __future__ import annotations
@@ -20,6 +21,17 @@ from metahpo.surrogate.networks.space_description import Description
 from metahpo.surrogate.neural.neural_process import PastTrials, Trials
 from metahpo.surrogate.standardise import Scale, own_scale, study_scale, two_views
 
+# Ranges of context sizes and their probabilities. Small contexts are frequent, because that is
+# where past tasks matter most.
+TRIALS = (((0, 0), 0.08), ((1, 5), 0.3), ((6, 20), 0.37), ((21, 60), 0.2), ((61, 150), 0.05))
+PAST_TASKS = (((0, 0), 0.15), ((1, 4), 0.3), ((5, 10), 0.35), ((11, 20), 0.2))
+PAST_TRIALS = (((5, 15), 0.25), ((16, 40), 0.5), ((41, 80), 0.25))
+HYPERPARAMETERS = (((1, 3), 0.2), ((4, 7), 0.35), ((8, 14), 0.3), ((15, 26), 0.15))
+QUERIES = 64
+# Targets above this score are clipped in the loss: larger ones need no better prediction.
+MAX_TARGET = 10.0
+MAX_EPISODES = 48
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -31,7 +43,7 @@ class Shape:
         past_trials: k.
         trials: n, may be 0.
         queries: q.
-        hyperparameters: d at most.
+        hyperparameters: Upper bound of d.
     """
 
     episodes: int
@@ -44,18 +56,18 @@ class Shape:
 
 @dataclass(frozen=True, eq=False)
 class Episodes:
-    """A batch, in values as tasks have them.
+    """A batch of episodes, with values in the tasks' own units.
 
     Attributes:
-        description: Of B spaces.
+        description: The B search spaces.
         points: ``B x (n + q) x d``, trials before queries, NaN where inactive.
         values: ``B x (n + q)``, float64.
         trials: n.
-        population: How the present task's values spread over its whole space.
+        population: Centre and unit of the present task's values over its whole space, ``B``.
         past_points: ``B x t x k x d``.
         past_values: ``B x t x k``, float64.
         known: ``B x t x d``, whether the past task has the hyperparameter.
-        relevance: ``B x t``, as in ``PastTrials``; 0 where nothing is known.
+        relevance: ``B x t``, as in ``PastTrials``; 0 where it is unknown.
     """
 
     description: Description
@@ -71,13 +83,13 @@ class Episodes:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """The network's inputs, and what it should answer.
+    """The network's inputs and targets.
 
     Attributes:
-        description: Of B spaces.
+        description: The B search spaces.
         trials: ``B x n``.
         queries: ``B x q x d``.
-        past: None where t is 0.
+        past: None if t is 0.
         targets: ``B x q`` scores.
     """
 
@@ -88,7 +100,7 @@ class Batch:
     targets: Tensor
 
     def to(self, device: torch.device) -> Batch:
-        """On another device."""
+        """Return a copy on the given device."""
         past = self.past and PastTrials(
             Trials(*(tensor.to(device) for tensor in self.past.trials)),
             *(None if tensor is None else tensor.to(device) for tensor in self.past[1:]),
@@ -104,10 +116,10 @@ class Batch:
 
 
 def standardised(episodes: Episodes) -> Batch:
-    """The batch as the network sees it.
+    """Return the batch as the network receives it.
 
-    A study of one trial has no unit of its own, and one of none has no centre either; where the
-    past does not give them, targets are standardised over the task's whole space.
+    A study of one trial has no unit, and one of none has no centre either. If past tasks do not
+    supply them, targets are standardised over the task's whole space.
     """
     n = episodes.trials
     observed = episodes.values[:, :n]
@@ -137,7 +149,7 @@ def standardised(episodes: Episodes) -> Batch:
 
 
 def without_past(episodes: Episodes) -> Episodes:
-    """The same studies without history."""
+    """Return the same studies without past tasks."""
     return replace(
         episodes,
         past_points=episodes.past_points[:, :0],
@@ -147,49 +159,42 @@ def without_past(episodes: Episodes) -> Episodes:
     )
 
 
-# Context sizes: ranges and how often each is drawn. Small ones are where a surrogate that knows
-# the past matters most.
-TRIALS = (((0, 0), 0.08), ((1, 5), 0.3), ((6, 20), 0.37), ((21, 60), 0.2), ((61, 150), 0.05))
-PAST_TASKS = (((0, 0), 0.15), ((1, 4), 0.3), ((5, 10), 0.35), ((11, 20), 0.2))
-PAST_TRIALS = (((5, 15), 0.25), ((16, 40), 0.5), ((41, 80), 0.25))
-HYPERPARAMETERS = (((1, 3), 0.2), ((4, 7), 0.35), ((8, 14), 0.3), ((15, 26), 0.15))
-QUERIES = 64
-# A score beyond this is as far as one needs to know.
-LARGEST_TARGET = 10.0
-MOST_EPISODES = 48
+# ---- random sizes and choices --------------------------------------------------------------
 
 
 def draw_shape(rng: np.random.Generator, budget: int) -> Shape:
-    """Sizes of the next batch; as many episodes as cost about the same for any of the others.
+    """Draw the sizes of a batch; the number of episodes keeps the cost about constant.
 
     Args:
-        rng: Of the sizes.
-        budget: Tokens of the transformer a batch, counting eight (hyperparameter, value) pairs
-            as one.
+        rng: Source of randomness.
+        budget: Transformer tokens in a batch, where eight (hyperparameter, value) pairs count as
+            one token.
     """
     trials, tasks, past_trials, hyperparameters = (
-        _drawn(rng, ranges) for ranges in (TRIALS, PAST_TASKS, PAST_TRIALS, HYPERPARAMETERS)
+        _draw_size(rng, ranges) for ranges in (TRIALS, PAST_TASKS, PAST_TRIALS, HYPERPARAMETERS)
     )
     rows = trials + QUERIES + tasks * past_trials
     tokens = trials + QUERIES + 4 * tasks
     cost = tokens * (1 + tokens / 400) + rows * (0.3 + hyperparameters / 8)
-    episodes = int(np.clip(budget / cost, 2, MOST_EPISODES))
+    episodes = int(np.clip(budget / cost, 2, MAX_EPISODES))
     return Shape(episodes, tasks, past_trials, trials, QUERIES, hyperparameters)
 
 
-def _drawn(rng: np.random.Generator, ranges: tuple[tuple[tuple[int, int], float], ...]) -> int:
+def _draw_size(rng: np.random.Generator, ranges: tuple[tuple[tuple[int, int], float], ...]) -> int:
     low, high = ranges[rng.choice(len(ranges), p=[share for _, share in ranges])][0]
     return int(rng.integers(low, high + 1))
 
 
 def biased_choice(values: Tensor, count: int, greed: Tensor, generator: torch.Generator) -> Tensor:
-    """Rows without replacement, better ones more often: as if somebody had optimised.
+    """Sample rows without replacement, preferring good ones, as an optimiser's trials would be.
+
+    Gumbel top-k sampling with logits ``greed * values``.
 
     Args:
         values: ``... x m``, standardised.
-        count: At most m.
-        greed: Broadcasts with values; 0 draws evenly, 3 prefers the best clearly.
-        generator: Of the choice.
+        count: Number of rows, at most m.
+        greed: Broadcasts with ``values``; 0 samples uniformly, 3 strongly prefers the best.
+        generator: Source of randomness.
 
     Returns:
         ``... x count`` indices, in the order of the draws.

@@ -1,9 +1,9 @@
-"""Fine-tuning of pretrained weights on an archive of one's own.
+"""Fine-tuning of pretrained weights on a user's own archive.
 
-Some tasks of the archive are held out. The pretrained weights are tuned on the others, at a small
-learning rate and with episodes of the prior in between, so that what they know is not forgotten.
-Both then predict the held-out tasks; the tuned weights are taken only if they do so better than
-chance explains.
+Some tasks of the archive are held out. The pretrained weights are tuned on the others, with a
+small learning rate and some synthetic episodes against forgetting. Both the pretrained and the
+tuned weights then predict the held-out tasks; the tuned weights are accepted only if they predict
+better by a statistical test.
 """
 
 from __future__ import annotations
@@ -23,38 +23,40 @@ from metahpo.surrogate.neural.pretrained import WeightsError, default_weights, l
 from metahpo.tasks.space import Array
 from metahpo.train import TrainingError
 from metahpo.train.files import usable_device
-from metahpo.train.loop import WEIGHTS, advance_to_end, check_shares
+from metahpo.train.loop import WEIGHTS, check_synthetic_share, train_to_end
 from metahpo.train.surrogate.measure import (
-    LEAST_TRIALS,
+    MIN_TRIALS,
     TRIALS,
     held_out,
-    log_densities,
-    prior_density,
+    prior_log_density,
+    task_log_densities,
 )
-from metahpo.train.surrogate.recorded import Family, Record, read_families
 from metahpo.train.surrogate.surrogate_training import MEASURES, Settings, SurrogateTraining
+from metahpo.train.surrogate.task_families import Family, Record, read_families
 
 PRETRAINED, TUNED, OUTCOME = "pretrained.safetensors", "tuned.safetensors", "outcome.json"
-USUAL = Settings(
+DEFAULT_SETTINGS = Settings(
     steps=600, synthetic=0.25, rate=5e-4, warmup=50, cooldown=0.5, averaged=100, log_every=50
 )
-# Tasks of an archive that can be asked about, the share of them that is held out, and how many
-# that are.
-LEAST_TASKS, HELD_OUT, FEWEST, MOST = 6, 0.3, 3, 30
-# How often tuned weights that are no better may be taken.
-FALSE_TAKES = 0.05
+# Fine-tuning needs so many tasks with at least ``MIN_TRIALS`` trials.
+MIN_TASKS = 6
+# Share of these tasks that is held out, and bounds of their number.
+HELD_OUT_SHARE, MIN_HELD_OUT, MAX_HELD_OUT = 0.3, 3, 30
+# Probability of accepting tuned weights that are no better.
+SIGNIFICANCE_LEVEL = 0.05
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What fine-tuning has brought.
+    """The result of a fine-tuning.
 
     Attributes:
-        tasks: Names of the held-out ones.
-        before: ``tasks x len(TRIALS)``, mean log densities by the pretrained weights.
-        after: By the tuned ones.
-        prior: Mean log density of made-up tasks' scores before and after: what was forgotten.
-        weights: The file of those that were taken.
+        tasks: Names of the held-out tasks.
+        before: ``tasks x len(TRIALS)``, mean log densities under the pretrained weights.
+        after: The same under the tuned weights.
+        prior: Mean log density of synthetic tasks' scores, before and after; a drop measures
+            forgetting.
+        weights: The file with the better weights.
     """
 
     tasks: tuple[str, ...]
@@ -65,38 +67,39 @@ class Outcome:
 
     @property
     def differences(self) -> Array:
-        """Of each task, the mean over the numbers of trials."""
+        """Gain of each task, mean over the numbers of trials: ``tasks``."""
         return (self.after - self.before).mean(axis=1)
 
     @property
     def gain(self) -> float:
-        """The mean difference over the tasks."""
+        """Mean gain over the tasks."""
         return float(self.differences.mean())
 
     @property
     def standard_error(self) -> float:
-        """Of the gain."""
+        """Standard error of the gain."""
         return float(self.differences.std(ddof=1)) / math.sqrt(len(self.tasks))
 
     @property
-    def taken(self) -> bool:
+    def accepted(self) -> bool:
         """Whether the tuned weights are better by a one-sided paired t-test."""
-        bound = student.ppf(1.0 - FALSE_TAKES, len(self.tasks) - 1) * self.standard_error
-        return self.gain > float(bound)
+        quantile = student.ppf(1.0 - SIGNIFICANCE_LEVEL, len(self.tasks) - 1)
+        return self.gain > float(quantile * self.standard_error)
 
     def __str__(self) -> str:
-        """In a sentence or two."""
+        """A summary in a few sentences."""
         verdict = (
-            "The tuned weights predict better and are taken"
-            if self.taken
-            else "The tuned weights do not predict clearly better: the pretrained ones stay"
+            "The tuned weights predict better and are used"
+            if self.accepted
+            else "The tuned weights do not predict significantly better; the pretrained weights "
+            "are kept"
         )
         return (
-            f"{verdict}. Log density a value, mean over {len(self.tasks)} held-out tasks: "
+            f"{verdict}. Mean log density over {len(self.tasks)} held-out tasks: "
             f"{self.before.mean():.3f} before, {self.after.mean():.3f} after, "
             f"{self.gain:+.3f} (standard error {self.standard_error:.3f}); "
-            f"of made-up tasks {self.prior[0]:.3f} before, {self.prior[1]:.3f} after. "
-            f"In {self.weights}."
+            f"over synthetic tasks {self.prior[0]:.3f} before, {self.prior[1]:.3f} after. "
+            f"Written to {self.weights}."
         )
 
 
@@ -109,96 +112,110 @@ def tune_surrogate(
     device: str = "cpu",
     checkpoint_seconds: float = 20.0,
 ) -> Outcome:
-    """Fine-tunes in a folder, going on where a checkpoint there left off.
+    """Fine-tune in a folder, continuing from a checkpoint if there is one.
 
     The folder then holds ``pretrained.safetensors``, ``tuned.safetensors``, the better of them as
     ``weights.safetensors``, and each held-out task's densities in ``outcome.json``.
 
     Args:
-        folder: Made where there is none.
-        settings: Of the fine-tuning; ``USUAL`` with changes.
+        folder: Created if necessary.
+        settings: ``DEFAULT_SETTINGS``, possibly with changes.
         archive: The user's recorded tasks.
-        pretrained: The file of weights to begin with; those of the package if not given.
-        device: Where the network is.
-        checkpoint_seconds: Between two checkpoints.
+        pretrained: The weights to start from; those of the package by default.
+        device: PyTorch device of the network.
+        checkpoint_seconds: Time between two checkpoints, in seconds.
 
     Raises:
-        TrainingError: Too few tasks; no pretrained weights; the device cannot be used; the
-            folder's checkpoint is of other settings, weights or tasks.
+        TrainingError: There are too few tasks or no pretrained weights, the device cannot be
+            used, or the folder's checkpoint has different settings, weights or tasks.
         ArchiveError: There is no such archive.
         OSError: The pretrained weights cannot be read.
     """
-    check_shares(settings)
+    check_synthetic_share(settings)
     path, network = read_pretrained(pretrained)
     without = [name for name in settings.without.split(",") if name]
-    families, others = parted(read_families(archive, without), settings.seed, str(archive))
+    families, others = split_tasks(read_families(archive, without), settings.seed, str(archive))
     run = SurrogateTraining(settings, families, usable_device(device), start=network)
-    advance_to_end(run, folder / TUNED, MEASURES, checkpoint_seconds=checkpoint_seconds)
+    train_to_end(run, folder / TUNED, MEASURES, checkpoint_seconds=checkpoint_seconds)
     studies = list(held_out(families, others))
     before, after = network.to(run.device), run.averaged_network()
     outcome = Outcome(
         tasks=tuple(task.name for family in others for task in family.tasks),
-        before=log_densities(before, studies),
-        after=log_densities(after, studies),
-        prior=(prior_density(before, settings.seed), prior_density(after, settings.seed)),
+        before=task_log_densities(before, studies),
+        after=task_log_densities(after, studies),
+        prior=(
+            prior_log_density(before, settings.seed),
+            prior_log_density(after, settings.seed),
+        ),
         weights=folder / WEIGHTS,
     )
-    _copied(path, folder / PRETRAINED)
-    _copied(folder / (TUNED if outcome.taken else PRETRAINED), outcome.weights)
-    (folder / OUTCOME).write_text(json.dumps(_told(outcome, settings), indent=1))
+    _copy(path, folder / PRETRAINED)
+    _copy(folder / (TUNED if outcome.accepted else PRETRAINED), outcome.weights)
+    (folder / OUTCOME).write_text(json.dumps(_record(outcome, settings), indent=1))
     return outcome
 
 
-def parted(
+def split_tasks(
     families: Sequence[Family], seed: int, name: str = "the archive"
 ) -> tuple[list[Family], list[Family]]:
-    """Tasks to tune on, and held-out ones.
+    """Split the tasks of an archive.
 
     Args:
-        families: Of the archive.
-        seed: Of the choice.
-        name: Of the archive, for a message.
+        families: The families of the archive.
+        seed: Determines which tasks are held out.
+        name: The archive's name, for the error message.
+
+    Returns:
+        The tasks to tune on, and the held-out ones.
 
     Raises:
         TrainingError: Too few tasks have enough trials to be held out.
     """
     tasks = [task for family in families for task in family.tasks]
-    long = sorted((t for t in tasks if len(t.values) >= LEAST_TRIALS), key=lambda t: t.name)
-    if len(long) < LEAST_TASKS:
+    eligible = sorted((t for t in tasks if len(t.values) >= MIN_TRIALS), key=lambda t: t.name)
+    if len(eligible) < MIN_TASKS:
         raise TrainingError(
-            f"fine-tuning needs {LEAST_TASKS} tasks of {LEAST_TRIALS} trials or more to hold some "
-            f"out, and {name} has {len(long)}: collect more studies with `metahpo collect`"
+            f"fine-tuning needs at least {MIN_TASKS} tasks of {MIN_TRIALS} trials or more, some "
+            f"of which it holds out, but {name} has {len(eligible)}: collect more studies with "
+            "`metahpo collect`"
         )
-    count = int(np.clip(round(HELD_OUT * len(long)), FEWEST, MOST))
-    out = {long[i] for i in np.random.default_rng(seed).permutation(len(long))[:count]}
-    return _those(families, out, False), _those(families, out, True)
+    count = int(np.clip(round(HELD_OUT_SHARE * len(eligible)), MIN_HELD_OUT, MAX_HELD_OUT))
+    rows = np.random.default_rng(seed).permutation(len(eligible))[:count]
+    chosen = {eligible[i] for i in rows}
+    return _filtered(families, chosen, False), _filtered(families, chosen, True)
 
 
-def _those(families: Sequence[Family], tasks: set[Record], inside: bool) -> list[Family]:
-    """The families with these tasks alone, or with the others alone."""
+def _filtered(families: Sequence[Family], tasks: set[Record], keep: bool) -> list[Family]:
+    """Keep only the given tasks, or drop them; families without tasks are dropped."""
 
     def kept(family: Family) -> tuple[Record, ...]:
-        return tuple(task for task in family.tasks if (task in tasks) == inside)
+        return tuple(task for task in family.tasks if (task in tasks) == keep)
 
     return [replace(family, tasks=kept(family)) for family in families if kept(family)]
 
 
 def read_pretrained(path: str | Path | None) -> tuple[Path, NeuralProcess]:
-    """The file of weights to begin with, those of the package if not given, and the network.
+    """Read the weights to start from.
+
+    Args:
+        path: A file of weights; None for those of the package.
+
+    Returns:
+        The file, and the network.
 
     Raises:
-        TrainingError: There are none, or it is no such file.
-        OSError: It cannot be read.
+        TrainingError: The package has no weights, or the file does not contain any.
+        OSError: The file cannot be read.
     """
     try:
-        found = default_weights() if path is None else Path(path)
-        return found, load_weights(found)
+        file = default_weights() if path is None else Path(path)
+        return file, load_weights(file)
     except WeightsError as error:
         raise TrainingError(str(error)) from None
 
 
-def _copied(source: Path, target: Path) -> None:
-    """A copy, whole or not at all; nothing to do where both are one file."""
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file atomically, unless both are the same file."""
     if target.exists() and source.samefile(target):
         return
     temporary = target.with_suffix(".tmp")
@@ -206,9 +223,9 @@ def _copied(source: Path, target: Path) -> None:
     temporary.replace(target)
 
 
-def _told(outcome: Outcome, settings: Settings) -> dict[str, object]:
+def _record(outcome: Outcome, settings: Settings) -> dict[str, object]:
     return {
-        "taken": "tuned" if outcome.taken else "pretrained",
+        "weights": "tuned" if outcome.accepted else "pretrained",
         "gain": outcome.gain,
         "standard_error": outcome.standard_error,
         "prior": {"before": outcome.prior[0], "after": outcome.prior[1]},

@@ -1,7 +1,7 @@
-"""How well a surrogate predicts tasks that it was not trained on.
+"""Prediction quality of a surrogate on tasks that it was not trained on.
 
-Each held-out task is a present one, tasks of the same space in the training archive are its
-past. The same studies are asked at several numbers of trials, so that their figures compare.
+Each held-out task in turn is the present one; tasks of the same space in the training archive are
+its past. The same studies are evaluated with several numbers of trials, so that these compare.
 
 Notation: see ``episodes.py``.
 """
@@ -14,42 +14,43 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from scipy.stats import rankdata
+from torch import Tensor
 
 from metahpo.surrogate.networks.bars import BarDistribution
 from metahpo.surrogate.networks.space_description import stack
 from metahpo.surrogate.neural.neural_process import NeuralProcess
 from metahpo.surrogate.standardise import own_scale
 from metahpo.tasks.space import Array
+from metahpo.train.intervals import coverage
 from metahpo.train.surrogate.episodes import (
-    LARGEST_TARGET,
+    MAX_TARGET,
     Episodes,
     draw_shape,
     standardised,
     without_past,
 )
 from metahpo.train.surrogate.prior import synthetic_episodes
-from metahpo.train.surrogate.recorded import Family, Record
+from metahpo.train.surrogate.task_families import Family, Record
 
+# Numbers of trials at which predictions are evaluated.
 TRIALS = (0, 3, 5, 10, 20)
+# Upper bounds of what a study contains.
 PAST_TASKS, PAST_TRIALS, QUERIES = 20, 50, 200
-# Queries that a held-out task must leave at least.
-LEAST_QUERIES = 10
-# Trials that a task needs to be asked about.
-LEAST_TRIALS = max(TRIALS) + LEAST_QUERIES
-# Batches of made-up tasks, and their size.
+# A held-out task must leave at least so many queries.
+MIN_QUERIES = 10
+MIN_TRIALS = max(TRIALS) + MIN_QUERIES
+# Number and budget of the synthetic batches.
 PRIOR_BATCHES, PRIOR_BUDGET = 24, 2000
-# Shares of the central intervals whose coverage is measured.
-INTERVALS = (0.5, 0.8, 0.95)
 
 
 @dataclass(frozen=True)
 class Quality:
-    """Of predictions, over tasks and queries.
+    """Prediction quality over tasks and queries.
 
     Attributes:
-        log_density: Mean logarithm of the predictive density of the scores.
-        rank_correlation: Spearman's, of the means with the values; the mean over tasks.
-        coverage: Of the central intervals in ``INTERVALS``.
+        log_density: Mean log predictive density of the observed scores.
+        rank_correlation: Spearman's correlation of predicted means and values, mean over tasks.
+        coverage: Coverage of the central intervals in ``INTERVALS``.
     """
 
     log_density: float
@@ -57,22 +58,25 @@ class Quality:
     coverage: tuple[float, ...]
 
 
+# ---- held-out studies ----------------------------------------------------------------------
+
+
 def held_out(
-    history: Sequence[Family], families: Sequence[Family], most: int | None = None
+    history: Sequence[Family], families: Sequence[Family], max_tasks: int | None = None
 ) -> Iterator[Episodes]:
-    """One batch for each family: its tasks with their past and as many trials as ever asked.
+    """Yield a batch for each family: its tasks with their past and ``max(TRIALS)`` trials.
 
     Args:
         history: The training archive.
-        families: Tasks that are not in it; those with too few trials are passed over.
-        most: So many tasks a family at most, evenly spread.
+        families: Held-out tasks; those with fewer than ``MIN_TRIALS`` trials are skipped.
+        max_tasks: Upper bound of the tasks taken from a family, evenly spaced; None for all.
     """
-    known = {_key(family): family for family in history}
+    history_families = {_key(family): family for family in history}
     for family in families:
-        past = known.get(_key(family))
-        tasks = [t for t in family.tasks if len(t.values) >= LEAST_TRIALS]
+        past = history_families.get(_key(family))
+        tasks = [task for task in family.tasks if len(task.values) >= MIN_TRIALS]
         if tasks:
-            count = min(most or len(tasks), len(tasks))
+            count = min(max_tasks or len(tasks), len(tasks))
             chosen = np.linspace(0, len(tasks) - 1, count).round().astype(int)
             yield _studies(family, [tasks[i] for i in chosen], past.tasks if past else ())
 
@@ -82,7 +86,7 @@ def _key(family: Family) -> tuple[tuple[str, str], ...]:
 
 
 def _studies(family: Family, tasks: Sequence[Record], past: Sequence[Record]) -> Episodes:
-    rows = min([max(TRIALS) + QUERIES, *(_early(task) for task in tasks)])
+    rows = min([max(TRIALS) + QUERIES, *(_usable_trials(task) for task in tasks)])
     studies = [_study(task, rows, past) for task in tasks]
     points, values, past_points, past_values = (
         torch.from_numpy(np.stack(part)) for part in zip(*studies, strict=True)
@@ -102,63 +106,70 @@ def _studies(family: Family, tasks: Sequence[Record], past: Sequence[Record]) ->
 
 
 def _study(task: Record, rows: int, past: Sequence[Record]) -> tuple[Array, Array, Array, Array]:
-    # Of the task's own, so that another selection of tasks changes nothing for this one.
+    """Return points, values, past points and past values of one study."""
+    # Seeded by the task alone, so that its study is the same in any selection of tasks.
     rng = np.random.default_rng(len(task.values) + sum(map(ord, task.name)))
-    chosen = rng.permutation(_early(task))[:rows]
+    chosen = rng.permutation(_usable_trials(task))[:rows]
     others = [record for record in past if record.name != task.name]
     drawn = [others[i] for i in rng.permutation(len(others))[:PAST_TASKS]]
-    most = min([PAST_TRIALS, *(len(record.values) for record in drawn)])
-    seen = [(record, rng.permutation(len(record.values))[:most]) for record in drawn]
+    count = min([PAST_TRIALS, *(len(record.values) for record in drawn)])
+    samples = [(record, rng.permutation(len(record.values))[:count]) for record in drawn]
     width = task.points.shape[1]
     return (
         task.points[chosen],
         task.values[chosen],
-        np.stack([r.points[s] for r, s in seen]) if seen else np.empty((0, 1, width)),
-        np.stack([r.values[s] for r, s in seen]) if seen else np.empty((0, 1)),
+        np.stack([r.points[i] for r, i in samples]) if samples else np.empty((0, 1, width)),
+        np.stack([r.values[i] for r, i in samples]) if samples else np.empty((0, 1)),
     )
 
 
-def _early(task: Record) -> int:
-    """How many trials are asked about: the early ones of a long record, less optimised."""
+def _usable_trials(task: Record) -> int:
+    """Number of trials to sample from: of a long record the first half, which is less optimised.
+
+    A task with too few trials for that is used as a whole.
+    """
     half = len(task.values) // 2
     return half if half >= max(TRIALS) + QUERIES else len(task.values)
 
 
 def with_trials(episodes: Episodes, count: int) -> Episodes:
-    """The same studies and queries with the first so many trials."""
-    rest = slice(episodes.trials, None)
+    """Return the same studies and queries with only the first ``count`` trials."""
+    queries = slice(episodes.trials, None)
     return replace(
         episodes,
-        points=torch.cat([episodes.points[:, :count], episodes.points[:, rest]], 1),
-        values=torch.cat([episodes.values[:, :count], episodes.values[:, rest]], 1),
+        points=torch.cat([episodes.points[:, :count], episodes.points[:, queries]], 1),
+        values=torch.cat([episodes.values[:, :count], episodes.values[:, queries]], 1),
         trials=count,
     )
 
 
+# ---- quality -------------------------------------------------------------------------------
+
+
 def quality(network: NeuralProcess, studies: Sequence[Episodes]) -> dict[int, Quality]:
-    """The network's quality by number of trials.
+    """Return the network's quality for each number of trials in ``TRIALS``.
 
     Args:
         network: On any device.
         studies: From ``held_out``.
     """
-    found: dict[int, Quality] = {}
+    results: dict[int, Quality] = {}
     for count in TRIALS:
-        densities, correlations, places = [], [], []
-        for answer, targets in answers(network, studies, count):
-            densities.append(answer.log_density(targets).flatten())
-            places.append(answer.cdf(targets).flatten())
-            correlations += rank_correlations(answer, targets)
-        found[count] = Quality(
+        densities, correlations, cdf_values = [], [], []
+        for predicted, targets in predictions(network, studies, count):
+            densities.append(predicted.log_density(targets).flatten())
+            cdf_values.append(predicted.cdf(targets).flatten())
+            correlations += rank_correlations(predicted, targets)
+        results[count] = Quality(
             float(torch.cat(densities).mean()),
             float(np.mean(correlations)),
-            coverage(torch.cat(places)),
+            coverage(torch.cat(cdf_values)),
         )
-    return found
+    return results
 
 
-def log_densities(network: NeuralProcess, studies: Sequence[Episodes]) -> Array:
-    """``tasks x len(TRIALS)``: each task's mean log density of the queries' scores.
+def task_log_densities(network: NeuralProcess, studies: Sequence[Episodes]) -> Array:
+    """Return each task's mean log density of the queries' scores: ``tasks x len(TRIALS)``.
 
     Args:
         network: On any device.
@@ -166,60 +177,53 @@ def log_densities(network: NeuralProcess, studies: Sequence[Episodes]) -> Array:
     """
     columns = []
     for count in TRIALS:
-        asked = answers(network, studies, count)
-        columns.append(torch.cat([a.log_density(targets).mean(-1) for a, targets in asked]))
+        pairs = predictions(network, studies, count)
+        columns.append(torch.cat([p.log_density(targets).mean(-1) for p, targets in pairs]))
     return torch.stack(columns, -1).double().cpu().numpy()
 
 
-def prior_density(network: NeuralProcess, seed: int = 0) -> float:
-    """The mean log density of made-up tasks' scores, the same tasks for the same seed.
+def prior_log_density(network: NeuralProcess, seed: int = 0) -> float:
+    """Return the mean log density of the scores of synthetic tasks.
 
     Args:
         network: On any device.
-        seed: Of the tasks.
+        seed: Determines the tasks.
     """
     means = []
     for number in range(PRIOR_BATCHES):
         shape = draw_shape(np.random.default_rng((seed, number)), PRIOR_BUDGET)
         generator = torch.Generator().manual_seed(PRIOR_BATCHES * seed + number)
-        answer, targets = _answer(network, synthetic_episodes(shape, generator))
-        means.append(float(answer.log_density(targets.clamp_max(LARGEST_TARGET)).mean()))
+        predicted, targets = _predict(network, synthetic_episodes(shape, generator))
+        means.append(float(predicted.log_density(targets.clamp_max(MAX_TARGET)).mean()))
     return float(np.mean(means))
 
 
-def answers(
+def predictions(
     network: NeuralProcess, studies: Sequence[Episodes], count: int
-) -> Iterator[tuple[BarDistribution, torch.Tensor]]:
-    """Predictions from so many trials and the scores in fact, for each batch of studies."""
+) -> Iterator[tuple[BarDistribution, Tensor]]:
+    """Yield predictions from ``count`` trials and the observed scores, for each batch."""
     for episodes in studies:
-        yield _answer(network, with_trials(episodes, count))
+        yield _predict(network, with_trials(episodes, count))
 
 
-def _answer(network: NeuralProcess, episodes: Episodes) -> tuple[BarDistribution, torch.Tensor]:
-    seen = episodes if network.architecture.past else without_past(episodes)
-    batch = standardised(seen).to(network.borders.device)
+def _predict(network: NeuralProcess, episodes: Episodes) -> tuple[BarDistribution, Tensor]:
+    if not network.architecture.past:
+        # Past tasks must not set the unit of the study either.
+        episodes = without_past(episodes)
+    batch = standardised(episodes).to(network.borders.device)
     with torch.no_grad():
-        answer = network(batch.description, batch.trials, batch.queries, batch.past)
-    return answer, batch.targets
+        predicted = network(batch.description, batch.trials, batch.queries, batch.past)
+    return predicted, batch.targets
 
 
-def rank_correlations(answer: BarDistribution, targets: torch.Tensor) -> list[float]:
-    """Spearman's rank correlation for each study; 0 where either side is constant."""
-    pairs = zip(answer.mean.cpu().numpy(), targets.cpu().numpy(), strict=True)
+def rank_correlations(predicted: BarDistribution, targets: Tensor) -> list[float]:
+    """Return Spearman's correlation of predicted means and targets for each study."""
+    pairs = zip(predicted.mean.cpu().numpy(), targets.cpu().numpy(), strict=True)
     return [rank_correlation(mean, target) for mean, target in pairs]
 
 
 def rank_correlation(predicted: Array, values: Array) -> float:
-    """Spearman's; 0 where either side is constant."""
+    """Return Spearman's correlation, or 0 if either side is constant."""
     if np.ptp(predicted) == 0 or np.ptp(values) == 0:
         return 0.0
     return float(np.corrcoef(rankdata(predicted), rankdata(values))[0, 1])
-
-
-def coverage(places: torch.Tensor) -> tuple[float, ...]:
-    """Shares of values inside the central intervals.
-
-    Args:
-        places: Predictive distribution functions at the values.
-    """
-    return tuple(float(((places - 0.5).abs() <= share / 2).float().mean()) for share in INTERVALS)

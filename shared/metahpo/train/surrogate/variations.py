@@ -1,7 +1,7 @@
-"""Variations of recorded episodes, so that a few hundred tasks teach more than themselves.
+"""Augmentation of recorded episodes, to learn more from a few hundred tasks.
 
-Bounds narrowed, values bent, noise added, names forgotten, axes turned, hyperparameters left out
-or unknown to the past. Notation: see ``episodes.py``.
+Bounds are narrowed, values warped, noise added, names removed, axes flipped, hyperparameters
+dropped, or marked as unknown to past tasks. Notation: see ``episodes.py``.
 """
 
 from __future__ import annotations
@@ -14,31 +14,57 @@ from numpy.typing import NDArray
 
 from metahpo.surrogate.networks.space_description import (
     CHOICE_SIGNS,
+    HIGH_FACT,
     IDENTITY_SIGNS,
+    LOW_FACT,
     Description,
 )
 from metahpo.tasks.alignment import OUTSIDE
 from metahpo.tasks.space import Array, Space
 
+# Lower and upper bounds in the unit cube, ``d`` each.
+Box = tuple[Array, Array]
+
 
 @dataclass(eq=False)
 class Draft:
-    """One episode before it is part of a batch; arrays as in ``Episodes``, without B."""
+    """One episode before batching; arrays as in ``Episodes``, without the batch dimension.
+
+    Attributes:
+        description: The search space.
+        points: ``(n + q) x d``.
+        values: ``n + q``.
+        all_values: Values of all recorded trials within the bounds.
+        past_points: ``t x k x d``.
+        past_values: ``t x k``.
+        known: ``t x d``.
+    """
 
     description: Description
     points: Array
     values: Array
-    everything: Array
+    all_values: Array
     past_points: Array
     past_values: Array
     known: NDArray[np.bool_]
 
 
-Box = tuple[Array, Array]
+# ---- bounds --------------------------------------------------------------------------------
 
 
-def narrowed(space: Space, points: Array, least: int, rng: np.random.Generator) -> Box | None:
-    """Bounds inside the recorded ones, in which so many of the points lie at least."""
+def draw_box(space: Space, points: Array, min_inside: int, rng: np.random.Generator) -> Box | None:
+    """Draw narrower bounds for up to two numerical hyperparameters.
+
+    Args:
+        space: The recorded space.
+        points: ``n x d`` recorded points.
+        min_inside: Number of points that must lie inside the bounds.
+        rng: Source of randomness.
+
+    Returns:
+        The bounds, or None to keep the recorded ones: in three of four cases, and whenever too
+        few points lie inside.
+    """
     numerical = np.flatnonzero(~np.asarray(space.is_categorical, bool))
     if rng.random() > 0.25 or not len(numerical):
         return None
@@ -47,11 +73,11 @@ def narrowed(space: Space, points: Array, least: int, rng: np.random.Generator) 
         width = rng.uniform(0.4, 1.0)
         low[column] = rng.uniform(0.0, 1.0 - width)
         high[column] = low[column] + width
-    return (low, high) if inside(points, (low, high)).sum() >= least else None
+    return (low, high) if inside(points, (low, high)).sum() >= min_inside else None
 
 
-def moved(points: Array, box: Box | None) -> Array:
-    """Points placed in the narrowed bounds."""
+def rescaled(points: Array, box: Box | None) -> Array:
+    """Return the points relative to the narrowed bounds."""
     if box is None:
         return points
     low, high = box
@@ -59,50 +85,62 @@ def moved(points: Array, box: Box | None) -> Array:
 
 
 def inside(points: Array, box: Box) -> NDArray[np.bool_]:
-    """Which points lie within the bounds."""
-    return ~np.any(np.abs(moved(points, box) - 0.5) > 0.5, axis=1)
+    """Return which points lie within the bounds: ``n``."""
+    return ~np.any(np.abs(rescaled(points, box) - 0.5) > 0.5, axis=1)
 
 
-def narrow_facts(description: Description, box: Box | None) -> Description:
-    """The description of the narrowed space."""
+def narrow_description(description: Description, box: Box | None) -> Description:
+    """Return the description of the space with the narrowed bounds."""
     if box is None:
         return description
     facts = description.facts.clone()
     low, high = (torch.from_numpy(side).float() for side in box)
-    start, end = facts[:, 4].clone(), facts[:, 5].clone()
-    facts[:, 4], facts[:, 5] = start + (end - start) * low, start + (end - start) * high
+    start, end = facts[:, LOW_FACT].clone(), facts[:, HIGH_FACT].clone()
+    facts[:, LOW_FACT] = start + (end - start) * low
+    facts[:, HIGH_FACT] = start + (end - start) * high
     return replace(description, facts=facts)
 
 
+# ---- values --------------------------------------------------------------------------------
+
+
 def vary_values(draft: Draft, rng: np.random.Generator) -> None:
-    """The same bend for all tasks, and noise."""
+    """Apply the same warp to the values of all tasks, and add noise, each in some episodes."""
     if rng.random() < 0.25:
-        power = rng.uniform(0.6, 1.8)
-        reference = draft.everything
-        draft.values = _bent(draft.values, reference, power)
-        draft.everything = _bent(reference, reference, power)
-        draft.past_values = np.array([_bent(v, v, power) for v in draft.past_values]).reshape(
-            draft.past_values.shape
-        )
+        _warp_values(draft, rng.uniform(0.6, 1.8))
     if rng.random() < 0.3:
-        noise = 10 ** rng.uniform(-2.5, -0.5)
-        unit = float(np.std(draft.everything))
-        draft.values = draft.values + noise * unit * rng.standard_normal(draft.values.shape)
-        units = draft.past_values.std(axis=-1, keepdims=True)
-        draft.past_values = draft.past_values + noise * units * rng.standard_normal(
-            draft.past_values.shape
-        )
+        _add_noise(draft, 10 ** rng.uniform(-2.5, -0.5), rng)
 
 
-def _bent(values: Array, reference: Array, power: float) -> Array:
-    """Distances from the reference's best to a power: its order stays."""
+def _warp_values(draft: Draft, power: float) -> None:
+    reference = draft.all_values
+    draft.values = _warped(draft.values, reference, power)
+    draft.all_values = _warped(reference, reference, power)
+    past = [_warped(values, values, power) for values in draft.past_values]
+    draft.past_values = np.array(past).reshape(draft.past_values.shape)
+
+
+def _warped(values: Array, reference: Array, power: float) -> Array:
+    """Raise the distances to the best reference value to a power, which keeps the order."""
     best, worst = reference.max(), reference.min()
     share = np.maximum(best - values, 0.0) / max(best - worst, 1e-12)
     return -(share**power)
 
 
+def _add_noise(draft: Draft, noise: float, rng: np.random.Generator) -> None:
+    """Add noise with a standard deviation of ``noise`` times that of each task's values."""
+    unit = float(np.std(draft.all_values))
+    draft.values = draft.values + noise * unit * rng.standard_normal(draft.values.shape)
+    units = draft.past_values.std(axis=-1, keepdims=True)
+    past_noise = rng.standard_normal(draft.past_values.shape)
+    draft.past_values = draft.past_values + noise * units * past_noise
+
+
+# ---- spaces --------------------------------------------------------------------------------
+
+
 def vary_space(draft: Draft, rng: np.random.Generator) -> None:
-    """Names forgotten and axes turned; hyperparameters left out, or unknown to the past."""
+    """Remove names and flip axes; hide a hyperparameter from past tasks; drop some of them."""
     description, d = draft.description, draft.points.shape[1]
     if rng.random() < 0.4:
         numerical = (description.choices == 0).numpy()
@@ -123,18 +161,18 @@ def vary_space(draft: Draft, rng: np.random.Generator) -> None:
 
 
 def anonymous(description: Description, rng: np.random.Generator) -> Description:
-    """Nothing of the names is left; nor of the choices' names.
+    """Replace the codes of hyperparameter and choice names by random ones, and remove the roles.
 
     Args:
         description: Of one space or a batch of them.
-        rng: Of the codes in place of the names'.
+        rng: Source of the new codes.
     """
     signs = rng.choice([-1.0, 1.0], (*description.identities.shape[:-1], IDENTITY_SIGNS))
     codes = rng.choice([-1.0, 1.0], (*description.choice_codes.shape[:-1], CHOICE_SIGNS))
-    chosen = (description.choice_codes != 0).numpy()
+    is_choice = (description.choice_codes != 0).numpy()
     return replace(
         description,
         roles=torch.zeros_like(description.roles),
         identities=torch.from_numpy(signs).float(),
-        choice_codes=torch.from_numpy(codes * chosen).float(),
+        choice_codes=torch.from_numpy(codes * is_choice).float(),
     )

@@ -1,4 +1,4 @@
-"""Fine-tuning on one's own archive: what it tunes on, what it takes, what it says."""
+"""Fine-tuning on an archive: which tasks it uses, and which weights it keeps."""
 
 import json
 from dataclasses import replace
@@ -23,40 +23,50 @@ from metahpo.train import TrainingError
 from metahpo.train.files import CheckpointError
 from metahpo.train.loop import CHECKPOINT, WEIGHTS
 from metahpo.train.surrogate.fine_tuning import (
-    FALSE_TAKES,
+    DEFAULT_SETTINGS,
+    SIGNIFICANCE_LEVEL,
     TUNED,
-    USUAL,
     Outcome,
-    parted,
+    split_tasks,
     tune_surrogate,
 )
-from metahpo.train.surrogate.measure import TRIALS, held_out, log_densities, prior_density, quality
-from metahpo.train.surrogate.recorded import read_families
+from metahpo.train.surrogate.measure import (
+    TRIALS,
+    held_out,
+    prior_log_density,
+    quality,
+    task_log_densities,
+)
 from metahpo.train.surrogate.surrogate_training import SurrogateTraining
+from metahpo.train.surrogate.task_families import read_families
 
 OPTIMA = [0.1, 0.2, 0.3, 0.4, 0.5, 0.15, 0.25, 0.35]
-BRIEF = replace(USUAL, steps=4, budget=150, warmup=2, log_every=2)
+
+
+BRIEF = replace(DEFAULT_SETTINGS, steps=4, budget=150, warmup=2, log_every=2)
 
 
 def weights(folder: Path) -> Path:
     torch.manual_seed(0)
-    save_weights(NeuralProcess(SMALL), folder / "given.safetensors", told="a model card")
+    save_weights(NeuralProcess(SMALL), folder / "given.safetensors", note="a model card")
     return folder / "given.safetensors"
 
 
-def test_held_out_tasks_are_asked_about_and_never_tuned_on(tmp_path: Path) -> None:
+def test_held_out_tasks_are_never_tuned_on(tmp_path: Path) -> None:
     folder = archive(tmp_path, "tasks", OPTIMA)
     Archive(folder).add(bowl("short", 0.3, count=25))
     families = read_families(folder)
     for seed in range(5):
-        tuned, asked = parted(families, seed)
-        one, other = ({t.name for f in part for t in f.tasks} for part in (tuned, asked))
+        tuned, held_out_families = split_tasks(families, seed)
+        one, other = (
+            {t.name for f in part for t in f.tasks} for part in (tuned, held_out_families)
+        )
         assert "short" in one
         assert len(other) == 3
         assert not one & other
         assert len(one | other) == len(OPTIMA) + 1
-    assert {t.name for t in parted(families, 0)[1][0].tasks} != {
-        t.name for t in parted(families, 1)[1][0].tasks
+    assert {t.name for t in split_tasks(families, 0)[1][0].tasks} != {
+        t.name for t in split_tasks(families, 1)[1][0].tasks
     }
 
 
@@ -64,71 +74,76 @@ def test_log_densities_of_tasks_average_to_the_quality(tmp_path: Path) -> None:
     families = read_families(archive(tmp_path, "tasks", OPTIMA[:3]))
     torch.manual_seed(0)
     network, studies = NeuralProcess(SMALL).eval(), list(held_out(families, families))
-    of_tasks, of_all = log_densities(network, studies), quality(network, studies)
+    of_tasks, of_all = task_log_densities(network, studies), quality(network, studies)
     assert of_tasks.shape == (3, len(TRIALS))
     expected = [of_all[count].log_density for count in TRIALS]
     assert np.allclose(of_tasks.mean(axis=0), expected, atol=1e-5)
 
 
-def test_weights_that_predict_better_are_taken(tmp_path: Path) -> None:
-    """The given ones are untrained: anything learned from bowls is better on other bowls."""
+def test_tuned_weights_that_predict_better_are_used(tmp_path: Path) -> None:
+    """The given weights are untrained: anything learned from bowls is better on other bowls."""
     given, folder = weights(tmp_path), tmp_path / "out"
     tasks = archive(tmp_path, "tasks", OPTIMA)
-    settings = replace(USUAL, steps=40, budget=300, rate=3e-3, synthetic=0.0)
+    settings = replace(DEFAULT_SETTINGS, steps=40, budget=300, rate=3e-3, synthetic=0.0)
     outcome = tune_surrogate(folder, settings, tasks, given)
-    assert outcome.taken
+    assert outcome.accepted
     assert outcome.gain > 0.2
-    assert "are taken" in str(outcome)
+    assert "are used" in str(outcome)
     assert (folder / "pretrained.safetensors").read_bytes() == given.read_bytes()
     tuned = (folder / "tuned.safetensors").read_bytes()
     assert (folder / "weights.safetensors").read_bytes() == tuned != given.read_bytes()
-    told = json.loads((folder / "outcome.json").read_text())
-    assert told["taken"] == "tuned"
-    assert set(told["before"]) == set(outcome.tasks)
-    families, others = parted(read_families(tasks), settings.seed)
-    found = log_densities(load_weights(outcome.weights), list(held_out(families, others)))
-    assert np.allclose(found, outcome.after, atol=1e-5)
+    record = json.loads((folder / "outcome.json").read_text())
+    assert record["weights"] == "tuned"
+    assert set(record["before"]) == set(outcome.tasks)
+    families, others = split_tasks(read_families(tasks), settings.seed)
+    recomputed = task_log_densities(
+        load_weights(outcome.weights), list(held_out(families, others))
+    )
+    assert np.allclose(recomputed, outcome.after, atol=1e-5)
 
 
-def test_weights_that_do_not_are_left(tmp_path: Path) -> None:
+def test_tuned_weights_that_are_no_better_are_not_used(tmp_path: Path) -> None:
     given, folder = weights(tmp_path), tmp_path / "out"
     outcome = tune_surrogate(
         folder, replace(BRIEF, rate=0.0), archive(tmp_path, "tasks", OPTIMA), given
     )
     assert outcome.gain == pytest.approx(0.0, abs=1e-6)
     assert outcome.prior[0] == pytest.approx(outcome.prior[1], abs=1e-6)
-    assert outcome.prior[0] == prior_density(load_weights(given), BRIEF.seed)
-    assert "pretrained ones stay" in str(outcome)
+    assert outcome.prior[0] == prior_log_density(load_weights(given), BRIEF.seed)
+    assert "pretrained weights are kept" in str(outcome)
     assert (folder / "weights.safetensors").read_bytes() == given.read_bytes()
     assert (folder / "tuned.safetensors").exists()
 
 
 @pytest.mark.parametrize("tasks", [3, 12])
-def test_no_better_weights_are_taken_as_seldom_as_told(tasks: int) -> None:
+def test_weights_that_are_no_better_are_accepted_at_the_significance_level(tasks: int) -> None:
     """4,000 draws of differences about zero: five standard errors (1 in a million)."""
     rng = np.random.default_rng(0)
     before, after = rng.standard_normal((2, 4000, tasks, 1))
-    taken = [
-        Outcome(("",) * tasks, *pair, prior=(0.0, 0.0), weights=Path()).taken
+    accepted = [
+        Outcome(("",) * tasks, *pair, prior=(0.0, 0.0), weights=Path()).accepted
         for pair in zip(before, after, strict=True)
     ]
-    assert abs(np.mean(taken) - FALSE_TAKES) < 5 * (FALSE_TAKES * (1 - FALSE_TAKES) / 4000) ** 0.5
+    assert (
+        abs(np.mean(accepted) - SIGNIFICANCE_LEVEL)
+        < 5 * (SIGNIFICANCE_LEVEL * (1 - SIGNIFICANCE_LEVEL) / 4000) ** 0.5
+    )
 
 
-def test_an_interrupted_fine_tuning_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
+def test_a_resumed_fine_tuning_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     given, tasks = weights(tmp_path), archive(tmp_path, "tasks", OPTIMA)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     tune_surrogate(whole, BRIEF, tasks, given)
-    families, _ = parted(read_families(tasks), BRIEF.seed)
+    families, _ = split_tasks(read_families(tasks), BRIEF.seed)
     interrupt(SurrogateTraining(BRIEF, families, start=load_weights(given)), parts, 1)
     tune_surrogate(parts, BRIEF, tasks, given)
     again = tune_surrogate(parts, BRIEF, tasks, given)
     assert_same_tensors(whole, parts, CHECKPOINT, TUNED, WEIGHTS)
-    told = json.loads((whole / "outcome.json").read_text())
-    assert list(told["after"].values()) == again.after.tolist()
+    record = json.loads((whole / "outcome.json").read_text())
+    assert list(record["after"].values()) == again.after.tolist()
 
 
-def test_a_folder_is_of_one_fine_tuning(tmp_path: Path) -> None:
+def test_a_folder_cannot_be_reused_with_other_weights(tmp_path: Path) -> None:
     given, tasks = weights(tmp_path), archive(tmp_path, "tasks", OPTIMA)
     tune_surrogate(tmp_path / "out", BRIEF, tasks, given)
     save_weights(NeuralProcess(SMALL), tmp_path / "other.safetensors")
@@ -136,7 +151,7 @@ def test_a_folder_is_of_one_fine_tuning(tmp_path: Path) -> None:
         tune_surrogate(tmp_path / "out", BRIEF, tasks, tmp_path / "other.safetensors")
 
 
-def test_the_command_tunes_and_says_which_weights_it_took(
+def test_the_command_tunes_and_reports_which_weights_are_used(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["train", "surrogate", "--to", str(tmp_path / "out"), "--archive",
@@ -148,7 +163,7 @@ def test_the_command_tunes_and_says_which_weights_it_took(
     assert "synthetic 0.25" in capsys.readouterr().err
 
 
-def test_what_is_wrong_is_said_in_one_line(
+def test_wrong_arguments_are_reported_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few, given = archive(tmp_path, "tasks", OPTIMA[:4]), weights(tmp_path)
@@ -157,22 +172,22 @@ def test_what_is_wrong_is_said_in_one_line(
     with pytest.raises(TrainingError, match="from 0 to 1"):
         tune_surrogate(tmp_path / "out", replace(BRIEF, synthetic=2.0), few, given)
     (tmp_path / "broken.safetensors").write_text("no weights")
-    with pytest.raises(TrainingError, match="does not fit"):
+    with pytest.raises(TrainingError, match="does not contain weights"):
         tune_surrogate(tmp_path / "out", BRIEF, few, tmp_path / "broken.safetensors")
     monkeypatch.setattr(pretrained, "SHIPPED", "none.safetensors")
     command = ["train", "surrogate", "--to", str(tmp_path / "out"), "--from-pretrained"]
-    for further, told in (
+    for further, message in (
         ([], "--archive"),
-        (["--archive", str(few)], "come with this version"),
+        (["--archive", str(few)], "ships without weights"),
         (["--archive", str(few), "--inner-steps", "3"], "--inner-steps"),
         (["--archive", str(few), "--validation", str(few)], "--validation"),
     ):
         assert cli.main([*command, *further]) == 1
-        assert told in capsys.readouterr().err
+        assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
-def test_weights_of_the_package_are_found_where_there_are_some(
+def test_the_weights_of_the_package_are_found_if_it_has_any(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pretrained, "SHIPPED", str(tmp_path / "given.safetensors"))
