@@ -35,7 +35,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from metahpo.archive.errors import ArchiveError, ArchiveWarning
+from metahpo.archive.errors import ArchiveError, ArchiveWarning, without_passwords
 from metahpo.archive.task_table import DIGITS, Record, digest, read, to_table
 from metahpo.tasks.task import Task
 
@@ -78,7 +78,7 @@ class Archive:
         self.path = str(path)
 
     def __repr__(self) -> str:
-        return f"Archive({self.path!r})"
+        return f"Archive({without_passwords(self.path)!r})"
 
     # ---- writing ---------------------------------------------------------------------------
 

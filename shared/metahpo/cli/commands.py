@@ -23,8 +23,8 @@ from optuna.distributions import (
 )
 from tqdm import tqdm
 
-from metahpo.archive import Archive, ArchiveError, Outcome, SourceError
-from metahpo.archive.sources import read_source
+from metahpo.archive import Archive, ArchiveError, Outcome, ReadOptions, SourceError
+from metahpo.archive.sources import read_history
 from metahpo.cli.tables import TableError, read_table
 from metahpo.cli.train import add_train
 from metahpo.tasks.space import Configuration
@@ -123,8 +123,9 @@ def _print_warning(message: Warning | str, *_: Any) -> None:
 def _collect(options: argparse.Namespace) -> None:
     archive = Archive(options.to)
     outcomes: Counter[Outcome] = Counter()
+    reading = ReadOptions(options.metric, options.mode)
     for source in options.sources:
-        tasks = read_source(source, metric=options.metric, mode=options.mode)
+        tasks = read_history(source, reading)
         outcomes += archive.extend(_with_progress(tasks, source))
     told = ", ".join(f"{outcomes[outcome]} {outcome}" for outcome in Outcome)
     print(f"{outcomes.total()} tasks to {archive.path}: {told}")

@@ -1,6 +1,6 @@
-"""What the plug-ins share: arguments that they check alike, seeds, and asking the policy.
+"""What the plug-ins share: checks of arguments, seeds, and the call of the policy.
 
-Importing this file does not import the policy, which brings PyTorch and takes seconds.
+Importing this file does not import the policy: that imports torch, which takes seconds.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from metahpo.tasks.task import Task
 
 # Surrogates by name (metahpo.suggest.modelling); the first is the default.
 SURROGATES = ("neural", "gp")
-# What a model's linear algebra raises on data that it cannot fit. A mistake of the user raises
-# TypeError or ValueError and is shown.
+# Errors of a model's linear algebra on data that it cannot fit. A user's mistake raises TypeError
+# or ValueError and is not caught.
 _NUMERICAL_ERRORS = (RuntimeError, ArithmeticError, np.linalg.LinAlgError)
 
 
@@ -33,18 +33,18 @@ def suggest(
     seed: int,
     define_by_run: bool,
     surrogate: str,
-    failed: Callable[[Exception], None],
+    on_failure: Callable[[Exception], None],
 ) -> Decision:
-    """What the policy suggests; random configurations where its model fails.
+    """Return the policy's decision; random configurations where its model fails.
 
     Args:
         task: The task so far.
         history: Past tasks.
-        count: How many configurations.
-        seed: Of everything random.
+        count: Number of configurations.
+        seed: Seed of everything random.
         define_by_run: As in ``metahpo.suggest.policy.suggest``.
         surrogate: As in ``metahpo.suggest.policy.suggest``.
-        failed: Called with what a model raised, from within the ``except`` clause.
+        on_failure: Called with the model's error, from within the ``except`` clause.
     """
     from metahpo.suggest import policy
 
@@ -58,7 +58,7 @@ def suggest(
             surrogate=surrogate,
         )
     except _NUMERICAL_ERRORS as error:
-        failed(error)
+        on_failure(error)
         rng = np.random.default_rng(seed)
         reason = f"The model failed ({type(error).__name__}: {error}): drawn at random."
         drawn = tuple(random_configuration(task.space, rng) for _ in range(count))
@@ -66,26 +66,26 @@ def suggest(
 
 
 def random_configuration(space: Space, rng: np.random.Generator) -> dict[str, Any]:
-    """A configuration drawn uniformly on the space's own scales."""
+    """Return a configuration drawn uniformly on the space's own scales."""
     return space.decode(space.activate(rng.random((1, len(space)))))[0]
 
 
 def fresh_seed() -> int:
-    """A seed that no other call gives."""
+    """Return a seed from the operating system's entropy."""
     return int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
 
 
 def trial_seed(seed: int, number: int) -> int:
-    """The seed of a study's trial, so that the order of asking does not matter."""
+    """Return the seed of a study's trial; the order in which trials decide does not matter."""
     return int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
 
 
 def checked_seed(seed: int) -> int:
-    """The seed that a user gave.
+    """Return a user's seed as an ``int``.
 
     Raises:
-        TypeError: For what is no integer.
-        ValueError: For a negative one.
+        TypeError: For anything but an integer.
+        ValueError: For a negative integer.
     """
     if not isinstance(seed, numbers.Integral) or isinstance(seed, bool):
         raise TypeError(f"seed must be an integer or None, got {seed!r}")
@@ -95,11 +95,11 @@ def checked_seed(seed: int) -> int:
 
 
 def checked_surrogate(given: str | os.PathLike[str]) -> str:
-    """The surrogate that a user named.
+    """Return the name or path of a user's surrogate.
 
     Raises:
-        TypeError: For what is neither a name nor a path.
-        FileNotFoundError: For a path where there is no file.
+        TypeError: For anything but a name or a path.
+        FileNotFoundError: For a path without a file.
     """
     if not isinstance(given, str | os.PathLike):
         raise TypeError(f"surrogate must be a name or a file of weights, got {given!r}")
@@ -107,16 +107,16 @@ def checked_surrogate(given: str | os.PathLike[str]) -> str:
     if name not in SURROGATES and not Path(name).is_file():
         raise FileNotFoundError(
             f"surrogate must be one of {', '.join(SURROGATES)} or a file of weights as "
-            f"`metahpo train surrogate` makes them, got {name!r}"
+            f"`metahpo train surrogate` writes them, got {name!r}"
         )
     return name
 
 
 def checked_metafeatures(given: Mapping[str, float]) -> dict[str, float]:
-    """The meta-features that a user gave, without those that are NaN: unknown.
+    """Return a user's meta-features without those that are NaN (unknown).
 
     Raises:
-        TypeError: For what is no mapping of names to numbers.
+        TypeError: For anything but a mapping of names to numbers.
         ValueError: For an infinite number.
     """
     if not isinstance(given, Mapping):
