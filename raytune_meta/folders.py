@@ -179,7 +179,7 @@ def _contents(paths: Sequence[str]) -> dict[str, bytes]:
     if not paths or not is_url(paths[0]):
         return {path: content for path in paths if (content := _read(path)) is not None}
     files, _ = fsspec.url_to_fs(paths[0])
-    stripped = {str(files._strip_protocol(path)): path for path in paths}
+    stripped = {str(files._strip_protocol(path)): path for path in paths}  # noqa: SLF001
     # All at once: object stores take tens of milliseconds per file.
     found = files.cat(list(stripped), on_error="return")
     return {stripped[name]: data for name, data in found.items() if isinstance(data, bytes)}

@@ -1,4 +1,4 @@
-"""MetaSampler in several processes: they see one another's plans, and seeds reproduce."""
+"""MetaSampler in several processes: workers see each other's plans, and seeds reproduce."""
 
 import multiprocessing
 import time
@@ -78,6 +78,6 @@ def test_workers_on_one_storage_do_not_repeat_each_other(tmp_path):
     assert len(tried) == len(trials)
 
 
-def test_a_seed_reproduces_in_another_process():
+def test_equal_seeds_give_equal_suggestions_in_another_process():
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert pool.map(_reproduce, [None]) == [_reproduce(None)]
