@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 import sqlalchemy as sa
 from optuna.storages import BaseStorage
 from optuna.study import Study
+from sqlalchemy.exc import ArgumentError
 
 from metahpo.archive import Archive
 from metahpo.archive.sources import checked_sources, read_history, without_copies
@@ -98,7 +99,7 @@ def _place(source: object) -> tuple[object, ...] | None:
         return _file(source)
     try:
         return _database(sa.make_url(source))
-    except (sa.exc.ArgumentError, ValueError):
+    except (ArgumentError, ValueError):
         return None
 
 

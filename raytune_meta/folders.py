@@ -21,7 +21,7 @@ from metahpo.archive import SourceError, UnrecognisedSourceError
 
 PARAMS, RESULTS, ERRORS = "params.json", "result.json", "error.txt"
 # What lies in an experiment's folder before its first trial.
-_MARKERS = (".validate_storage_marker", "tuner.pkl")
+MARKERS = (".validate_storage_marker", "tuner.pkl")
 # Between the levels of nested parameters and results.
 SEPARATOR = "/"
 # Before the names of parameters in a flat result.
@@ -38,6 +38,7 @@ RESULT_KEYS_OF_RAY = {
     "checkpoint_dir_name",
     "date",
     "done",
+    "episodes_total",
     "experiment_tag",
     "hostname",
     "iterations_since_restore",
@@ -124,7 +125,7 @@ def holds_new_experiment(path: str) -> bool:
         SourceError: For a URL that cannot be read.
     """
     children = _children(path)
-    return bool(_contents([_join(child, name) for child in children for name in _MARKERS]))
+    return bool(_contents([_join(child, name) for child in children for name in MARKERS]))
 
 
 def failed_since(folder: TrialFolder, result: Mapping[str, Any]) -> bool:

@@ -1,7 +1,9 @@
 """The one door for histories: what it takes, what it refuses, and the contract of readers."""
 
+import re
 import uuid
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 from optuna.distributions import FloatDistribution
@@ -207,6 +209,22 @@ def test_a_reader_that_cannot_be_imported_is_named_where_nothing_else_reads(arch
     assert names(archive.path) == ["kept"]
     with pytest.raises(SourceError, match=r"missing: not installed \(No module named 'no'\)"):
         read_history(tmp_path / "nowhere")
+
+
+def test_the_reader_in_the_documentation_reads_its_source(tmp_path):
+    text = (Path(__file__).parents[2] / "docs" / "extending.md").read_text()
+    example: dict = {}
+    exec(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], example)
+    path = tmp_path / "old.csv"
+    path.write_text("x,score\n0.1,5\n0.2,6\n")
+    reader = example["CsvReader"]()
+    (read,) = reader.read(str(path), ReadOptions(mode="min"))
+    assert [(t.configuration, t.value) for t in read.trials] == [
+        ({"x": 0.1}, -5),
+        ({"x": 0.2}, -6),
+    ]
+    with pytest.raises(UnrecognisedSourceError):
+        reader.read(str(tmp_path), ReadOptions(mode="min"))
 
 
 # ---- copies --------------------------------------------------------------------------------

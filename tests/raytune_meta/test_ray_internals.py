@@ -6,9 +6,12 @@ import pytest
 pytest.importorskip("ray.tune", reason="Ray is not installed: pip install 'metahpo[ray]'")
 
 from ray import tune
+from ray.train._internal import storage
+from ray.tune import result
+from ray.tune.impl.tuner_internal import _TUNER_PKL
 from ray.tune.search import Searcher
 
-from raytune_meta import _ray
+from raytune_meta import _ray, folders
 
 
 class Plain(Searcher):
@@ -89,6 +92,24 @@ def test_a_choice_shows_its_categories_and_whether_it_is_a_grid():
     assert choice.categories == ["a", 1]
     assert not choice.is_grid()
     assert _ray.Categorical([1]).grid().is_grid()
+
+
+def test_ray_writes_files_of_these_names():
+    assert (folders.PARAMS, folders.RESULTS, folders.ERRORS) == (
+        result.EXPR_PARAM_FILE,
+        result.EXPR_RESULT_FILE,
+        result.EXPR_ERROR_FILE,
+    )
+    assert storage._VALIDATE_STORAGE_MARKER_FILENAME in folders.MARKERS
+    assert _TUNER_PKL in folders.MARKERS
+
+
+def test_ray_adds_entries_of_these_names_to_each_result():
+    own = set(result.AUTO_RESULT_KEYS) | {result.TRAINING_ITERATION, result.TIME_TOTAL_S}
+    assert own <= folders.RESULT_KEYS_OF_RAY | {"config"}
+    assert folders.ITERATION == result.TRAINING_ITERATION
+    assert folders.SECONDS == result.TIME_TOTAL_S
+    assert folders.STEP_SECONDS == result.TIME_THIS_ITER_S
 
 
 def test_a_domain_can_be_made_from_its_parts():
