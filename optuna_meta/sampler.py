@@ -162,9 +162,8 @@ class MetaSampler(BaseSampler):
         fitted = _fitted(decided, requested)
         if param_name in fitted:
             return fitted[param_name]
-        if self._warn_independent_sampling and param_name in requested_distributions(
-            all_trials(study)
-        ):
+        known = self._warn_independent_sampling and requested_distributions(all_trials(study))
+        if known and param_name in known:
             _logger.warning(
                 f"Trial {trial.number}: {param_name!r} is drawn at random, because the "
                 "configuration decided for the trial has no value for it. "
