@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from metahpo.archive import Archive
 from metahpo.tasks.task import Task
-from optuna_meta.storage import study_task
+from optuna_meta.study_task import study_task
 
 SEED = 0
 

@@ -1,6 +1,6 @@
 """Optuna's database tables, read with one plain query each.
 
-This file knows Optuna's schema and nothing of tasks. Every statement is a SELECT, and SQLite
+Optuna's schema is in this file and nothing of tasks. Every statement is a SELECT, and SQLite
 files are opened read-only, so that a mistyped URL creates nothing.
 """
 
@@ -23,7 +23,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from metahpo.archive import SourceError
+from metahpo.archive import SourceError, UnrecognisedSourceError
 from metahpo.tasks.distributions import parse_distribution
 from metahpo.tasks.space import SpaceError
 
@@ -54,20 +54,20 @@ _REPORTS = _table(
 _PARAMS = _table(
     "trial_params", "param_id", "trial_id", "param_name", "param_value", "distribution_json"
 )
-# What SQL has no numbers for stands in a column beside the value.
+# SQL has no literals for these; a second column holds them.
 _NOT_FINITE = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
 
 
 @dataclass(slots=True)
 class StoredTrial:
-    """A trial as it is stored.
+    """A trial as stored.
 
     Attributes:
         state: Optuna's.
         started: UTC without a time zone.
         finished: UTC without a time zone.
         params: Values as the objective saw them.
-        value: The objective's value; of several, any.
+        value: The objective's value; any one of several objectives.
         reports: Intermediate values by step.
     """
 
@@ -81,27 +81,27 @@ class StoredTrial:
 
 @dataclass(slots=True)
 class StoredStudy:
-    """A study as it is stored.
+    """A study as stored.
 
     Attributes:
         name: The study's name.
         directions: One for each objective.
-        attribute: The system attribute asked for; None where there is none.
+        attribute: The requested system attribute; None where there is none.
         trials: In the order in which they were created.
-        asked: Hyperparameters with their distributions, in the order in which the trials
-            first asked for them, by name and the distribution's JSON text.
+        requested: Hyperparameters with their distributions, in the order in which trials first
+            requested them, by name and the distribution's JSON text.
     """
 
     name: str
     directions: list[StudyDirection] = field(default_factory=list)
     attribute: Any = None
     trials: list[StoredTrial] = field(default_factory=list)
-    asked: dict[tuple[str, str], tuple[str, BaseDistribution]] = field(default_factory=dict)
+    requested: dict[tuple[str, str], tuple[str, BaseDistribution]] = field(default_factory=dict)
 
 
 # Trials by identifier, each with its study.
 _Trials: TypeAlias = dict[int, tuple[StoredStudy, StoredTrial]]
-# What the driver gives: tuples of what the table's columns hold.
+# The driver's rows: tuples of the table's columns.
 _Rows: TypeAlias = Iterator[Any]
 
 
@@ -109,14 +109,14 @@ _Rows: TypeAlias = Iterator[Any]
 
 
 def open_read_only(url: str | sa.URL) -> sa.Engine:
-    """An engine for a storage URL, read-only where the database can be told.
+    """Return an engine for a storage URL; SQLite files are opened read-only.
 
     Args:
-        url: What ``optuna.create_study(storage=...)`` takes.
+        url: As for ``optuna.create_study(storage=...)``.
 
     Raises:
-        SourceError: For a URL of no database, one whose file is not there, and one whose
-            driver is not installed.
+        UnrecognisedSourceError: For a URL that is not a database's.
+        SourceError: For a file that does not exist and a driver that is not installed.
     """
     try:
         parsed = sa.make_url(url)
@@ -125,13 +125,13 @@ def open_read_only(url: str | sa.URL) -> sa.Engine:
         return sa.create_engine(parsed)
     except ImportError as error:
         driver = f"the database driver for {_scheme(url)!r} is not installed"
-        raise SourceError(f"{driver}: {error}", recognised=True) from error
+        raise SourceError(f"{driver}: {error}") from error
     except SQLAlchemyError as error:
-        raise SourceError(f"{_scheme(url)!r} is not the scheme of a database: {error}") from error
+        raise UnrecognisedSourceError(f"{_scheme(url)!r} is not a database's scheme") from error
 
 
 def shown(url: sa.URL) -> str:
-    """A URL as it may be shown and archived: without its password."""
+    """Return a URL as it may be shown and archived: without its password."""
     return url.render_as_string(hide_password=True)
 
 
@@ -140,13 +140,20 @@ def _scheme(url: str | sa.URL) -> str:
     return str(url).partition(":")[0]
 
 
-def _read_only_file(url: sa.URL) -> sa.URL:
+def sqlite_path(url: sa.URL) -> str | None:
+    """Return the path of an SQLite database's file; None for one in memory."""
     database = url.database or ""
     if not database or ":memory:" in database or url.query.get("mode") == "memory":
-        raise SourceError(f"{shown(url)} is empty: it is in memory", recognised=True)
-    path = unquote(database[5:].split("?")[0]) if database.startswith("file:") else database
+        return None
+    return unquote(database[5:].split("?")[0]) if database.startswith("file:") else database
+
+
+def _read_only_file(url: sa.URL) -> sa.URL:
+    path = sqlite_path(url)
+    if path is None:
+        raise SourceError(f"{shown(url)} is in memory: another connection finds nothing there")
     if not Path(path).is_file():
-        raise SourceError(f"{shown(url)}: there is no file {path!r}", recognised=True)
+        raise SourceError(f"{shown(url)}: there is no file {path!r}")
     return url.set(
         database=f"file:{quote(path)}", query={**url.query, "mode": "ro", "uri": "true"}
     )
@@ -158,7 +165,7 @@ def _read_only_file(url: sa.URL) -> sa.URL:
 def read_studies(
     engine: sa.Engine, attribute: str, study_id: int | None = None
 ) -> list[StoredStudy]:
-    """The studies of a database, in the order in which they were created.
+    """Return the studies of a database, in the order in which they were created.
 
     Trials are read before what belongs to them: one that was complete then has all its rows by
     the time they are read, however many workers write meanwhile.
@@ -169,7 +176,7 @@ def read_studies(
         study_id: The only study to read; None for all.
 
     Raises:
-        SourceError: For a database that cannot be reached or has not Optuna's tables.
+        SourceError: For a database that cannot be reached or lacks Optuna's tables.
     """
     try:
         with engine.connect() as connection:
@@ -183,16 +190,15 @@ def read_studies(
             _put_params(trials, rows(_PARAMS))
     except (SQLAlchemyError, engine.dialect.loaded_dbapi.Error, SpaceError) as error:
         reason = str(error).splitlines()[0]
-        hint = "; an older Optuna's database needs `optuna storage upgrade`"
+        hint = "; a database of an older Optuna needs `optuna storage upgrade`"
         raise SourceError(
-            f"cannot read {shown(engine.url)}: {reason}{hint if 'column' in reason else ''}",
-            recognised=True,
+            f"cannot read {shown(engine.url)}: {reason}{hint if 'column' in reason else ''}"
         ) from error
     return list(studies.values())
 
 
 def _rows(connection: sa.Connection, study_id: int | None, table: sa.TableClause) -> _Rows:
-    """A table's rows in the order of its first column: all, or those of one study."""
+    """Yield a table's rows in the order of its first column: all, or those of one study."""
     statement = sa.select(table)
     if study_id is not None:
         owner = table if "study_id" in table.c else _TRIALS
@@ -225,7 +231,7 @@ def _parsed(text: str) -> Any:
 
 
 def _put_trials(studies: dict[int, StoredStudy], rows: _Rows) -> _Trials:
-    """Puts the trials into their studies, and returns both by the trials' identifiers."""
+    """Put the trials into their studies, and return both by the trials' identifiers."""
     trials: _Trials = {}
     for trial_id, study_id, state, started, finished in rows:
         # A study that was created since their table was read is left for another time.
@@ -258,7 +264,7 @@ def _put_reports(trials: _Trials, rows: _Rows) -> None:
 
 
 def _put_params(trials: _Trials, rows: _Rows) -> None:
-    # This loop runs hundreds of thousands of times. A trial's rows come mostly in a run.
+    # This loop runs hundreds of thousands of times. The rows of a trial mostly follow one another.
     latest: int | None = None
     found: tuple[StoredStudy, StoredTrial] | None = None
     for _, trial_id, name, internal, text in rows:
@@ -267,8 +273,8 @@ def _put_params(trials: _Trials, rows: _Rows) -> None:
         if found is None:
             continue
         study, trial = found
-        asked = study.asked.get((name, text))
-        if asked is None:
-            asked = study.asked[name, text] = sys.intern(name), parse_distribution(text)
-        name, distribution = asked
+        request = study.requested.get((name, text))
+        if request is None:
+            request = study.requested[name, text] = sys.intern(name), parse_distribution(text)
+        name, distribution = request
         trial.params[name] = distribution.to_external_repr(internal)

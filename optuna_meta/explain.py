@@ -5,11 +5,12 @@ from __future__ import annotations
 from optuna.trial import FrozenTrial, Trial
 
 from metahpo.suggest.decision_text import describe
-from optuna_meta.record import FIXED_ATTR, recorded_decision
+from optuna_meta._optuna import enqueued_params, frozen
+from optuna_meta.trial_attributes import recorded_decision
 
 
 def explain(trial: Trial | FrozenTrial) -> str:
-    """What ``MetaSampler`` decided for a trial and why, as a paragraph.
+    """Return what ``MetaSampler`` decided for a trial and why, as a paragraph.
 
     Args:
         trial: A trial of a study (``study.trials[3]``, ``study.best_trial``), or the live one
@@ -21,14 +22,14 @@ def explain(trial: Trial | FrozenTrial) -> str:
     Raises:
         ValueError: For a trial that ``MetaSampler`` did not decide.
     """
-    frozen = trial.study._storage.get_trial(trial._trial_id) if isinstance(trial, Trial) else trial
-    decision = recorded_decision(frozen)
+    stored = frozen(trial)
+    decision = recorded_decision(stored)
     if decision is None:
-        raise ValueError(f"trial {frozen.number} carries no decision: {_why_none(frozen)}")
-    return f"Trial {frozen.number}: {describe(decision)}"
+        raise ValueError(f"trial {stored.number} carries no decision: {_reason(stored)}")
+    return f"Trial {stored.number}: {describe(decision)}"
 
 
-def _why_none(trial: FrozenTrial) -> str:
-    if FIXED_ATTR in trial.system_attrs:
+def _reason(trial: FrozenTrial) -> str:
+    if enqueued_params(trial):
         return "its values were enqueued"
-    return "MetaSampler had nothing to decide for it, or another sampler was at work"
+    return "MetaSampler had nothing to decide for it, or another sampler suggested it"

@@ -1,4 +1,4 @@
-"""What users and trials pass to the searcher, checked."""
+"""Checks of what users and trials pass to the searcher."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def as_number(value: Any) -> float:
-    """A report as a number; NaN for what is none."""
+    """Return a report as a float; NaN for what is not a number."""
     if value is None or isinstance(value, str | bytes | bool):
         return math.nan
     try:
@@ -19,17 +19,17 @@ def as_number(value: Any) -> float:
 
 
 def check_metric(metric: object, mode: object) -> None:
-    """One metric, and a mode that is one.
+    """Check for one metric and a mode that exists.
 
     Raises:
-        TypeError: For a metric that is no text.
+        TypeError: For a metric that is not a string.
         ValueError: For several metrics, and for another mode.
     """
     for name, given in (("metric", metric), ("mode", mode)):
         if isinstance(given, list | tuple):
             raise ValueError(f"MetaSearch tunes one metric; got {name}={given!r}")
     if metric is not None and not isinstance(metric, str):
-        raise TypeError(f"metric must be a text or None, got {metric!r}")
+        raise TypeError(f"metric must be a str or None, got {metric!r}")
     if mode not in (None, "max", "min"):
         raise ValueError(f"mode must be 'max' or 'min', got {mode!r}")
 
@@ -37,11 +37,11 @@ def check_metric(metric: object, mode: object) -> None:
 def checked_points(
     points: Sequence[Mapping[str, Any]] | None, rewards: Sequence[float] | None
 ) -> list[Mapping[str, Any]]:
-    """Points to evaluate, as many as there are rewards for them.
+    """Return the points to evaluate, if they and their rewards are sound.
 
     Raises:
-        TypeError: For points that are no dictionaries, and rewards that are no numbers.
-        ValueError: For rewards that are not as many.
+        TypeError: For points that are not dictionaries, and rewards that are not numbers.
+        ValueError: For another number of rewards than of points.
     """
     given = list(points or ())
     for point in given:
@@ -51,8 +51,8 @@ def checked_points(
         return given
     if not isinstance(rewards, Iterable) or len(rewards) != len(given):
         raise ValueError(
-            f"evaluated_rewards must be as many as points_to_evaluate ({len(given)}), got "
-            f"{rewards!r}"
+            f"evaluated_rewards must have one number for each of the {len(given)} "
+            f"points_to_evaluate, got {rewards!r}"
         )
     for reward in rewards:
         if not isinstance(reward, numbers.Real):

@@ -1,4 +1,4 @@
-"""Ray Tune's domains: one hyperparameter each, as a distribution and as JSON."""
+"""Ray Tune's domains, one hyperparameter each, as distributions and as JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from optuna.distributions import (
     IntDistribution,
     distribution_to_json,
 )
-from ray.tune.search.sample import (
+
+from metahpo.tasks.distributions import parse_distribution
+from raytune_meta._ray import (
     Categorical,
     Domain,
     Float,
@@ -25,27 +27,25 @@ from ray.tune.search.sample import (
     Uniform,
 )
 
-from metahpo.tasks.distributions import parse_distribution
-
-# A normal distribution has no bounds; a search space does. 99.7% of the draws lie within.
+# A normal distribution has no bounds, a search space does: 99.7% of the draws lie within these.
 NORMAL_SPAN = 3.0
 
 Scalar = type(None) | bool | int | float | str
 
 
 def to_distribution(name: str, domain: Domain) -> tuple[BaseDistribution, float | None]:
-    """A numerical domain, or a choice of scalars, as a distribution.
+    """Return a numerical domain, or a choice of scalars, as a distribution.
 
     Args:
-        name: The hyperparameter's, for messages.
+        name: The hyperparameter's name, for messages.
         domain: What ``tune.uniform`` and the like return.
 
     Returns:
         The distribution, and the quantum that its values must be rounded to where the
-        distribution itself cannot say so (a log scale with steps).
+        distribution cannot express it (a log scale with steps).
 
     Raises:
-        ValueError: For a domain that has no value, or that no distribution describes.
+        ValueError: For a domain without values, or one that no distribution describes.
     """
     sampler, quantum = domain.get_sampler(), None
     if isinstance(sampler, Quantized):
@@ -65,7 +65,7 @@ def to_distribution(name: str, domain: Domain) -> tuple[BaseDistribution, float 
 
 
 def rounded(value: float, quantum: float, distribution: BaseDistribution) -> float:
-    """The value's nearest multiple of the quantum, within the distribution's bounds."""
+    """Return the nearest multiple of the quantum, within the distribution's bounds."""
     assert isinstance(distribution, FloatDistribution | IntDistribution)
     multiple = _multiple(round(value / quantum), quantum)
     within = min(max(multiple, distribution.low), distribution.high)
@@ -91,7 +91,7 @@ def _float(
 def _integer(
     name: str, domain: Integer, quantum: float | None, log: bool
 ) -> tuple[IntDistribution, float | None]:
-    # Ray excludes the upper bound, but for multiples of more than one.
+    # Ray excludes the upper bound, except for steps of more than one.
     step = int(quantum or 1)
     first, last = _multiples(
         name, domain.lower, domain.upper, step, exclusive=step == 1, positive=log
@@ -104,7 +104,7 @@ def _integer(
 def _multiples(
     name: str, low: float, high: float, quantum: float, *, exclusive: bool, positive: bool
 ) -> tuple[int, int]:
-    """The least and the greatest multiple of the quantum between the bounds, as multiples."""
+    """Return the least and the greatest number of quanta between the bounds."""
     # 0.3 / 0.1 is 2.9999999999999996.
     first = math.ceil(low / quantum - 1e-9)
     last = math.floor(high / quantum + 1e-9) - exclusive
@@ -112,7 +112,7 @@ def _multiples(
         first = max(first, 1)
     if first > last:
         raise ValueError(
-            f"hyperparameter {name!r} has no value: there is no multiple of {quantum} between "
+            f"hyperparameter {name!r} has no value: no multiple of {quantum} lies between "
             f"{low} and {high}{' (exclusive)' if exclusive else ''}"
         )
     return first, last
@@ -127,10 +127,10 @@ def _multiple(count: int, quantum: float) -> float:
 
 
 def to_json(tree: Any) -> Any:
-    """A search space as what JSON can hold: every container and domain as a tagged object.
+    """Return a search space as what JSON can hold: containers and domains as tagged objects.
 
     Raises:
-        TypeError: For a value of another kind than those that Ray leaves in a search space.
+        TypeError: For a value of a kind that Ray does not leave in a search space.
     """
     match tree:
         case None | bool() | int() | float() | str():
@@ -150,10 +150,10 @@ def to_json(tree: Any) -> Any:
 
 
 def from_json(record: Any) -> Any:
-    """The search space that ``to_json`` described.
+    """Return the search space that ``to_json`` described.
 
     Raises:
-        ValueError: For a record that it did not write.
+        ValueError: For anything else.
     """
     if not isinstance(record, dict):
         return record
@@ -175,7 +175,7 @@ def from_json(record: Any) -> Any:
 
 
 def _sampler_to_json(domain: Domain) -> tuple[str, list[float], float | None]:
-    """Its kind, its parameters, and the quantum."""
+    """Return a sampler's kind, its parameters and its quantum."""
     sampler, quantum = domain.get_sampler(), None
     if isinstance(sampler, Quantized):
         sampler, quantum = sampler.get_sampler(), sampler.q
@@ -185,7 +185,12 @@ def _sampler_to_json(domain: Domain) -> tuple[str, list[float], float | None]:
 
 
 def _domain_from_json(
-    kind: Any, low: float, high: float, sampler: str, about: list[float], quantum: float | None
+    kind: Any,
+    low: float,
+    high: float,
+    sampler: str,
+    parameters: list[float],
+    quantum: float | None,
 ) -> Domain:
-    domain = getattr(kind(low, high), sampler)(*about)
+    domain = getattr(kind(low, high), sampler)(*parameters)
     return domain if quantum is None else domain.quantized(quantum)

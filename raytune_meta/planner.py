@@ -1,42 +1,41 @@
-"""Making suggestions before they are asked for.
+"""Preparing suggestions ahead of time.
 
-``suggest`` blocks Ray's whole controller, so that one suggestion is always under way in a thread
-while trials run in parallel. It is made with all results that are known when it is begun, and
-the trials that run then count as pending. By the time it is asked for, a result or two may have
-come in; it is thrown away when as many have come as trials run at a time: by then all that was
-pending has ended. A sweep that runs one trial at a time uses every result at once and plans
-nothing ahead.
+``suggest`` blocks Ray's whole controller, so that one suggestion is always being made in a thread
+while trials run in parallel. It uses all results that are there when it begins, and the trials
+that run then count as pending. By the time Ray requests it, a result or two may have come in; it
+is discarded when as many have come as trials run at a time: by then all that was pending has
+ended. A sweep that runs one trial at a time uses every result and prepares nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from metahpo.suggest.decision import Decision
-from metahpo.tasks.space import Configuration
+from metahpo.suggest.decision_record import DecisionRecord
 
-Planned: TypeAlias = tuple[dict[str, Any], dict[str, Any]]
-Make: TypeAlias = Callable[[], Decision]
+# A configuration, flat, and why.
+Suggestion: TypeAlias = tuple[dict[str, Any], DecisionRecord]
+Make: TypeAlias = Callable[[], list[Suggestion]]
 
-# One for all searchers of a process: the policy is not faster in two threads.
+# One for all searchers of a process: two threads would not make the policy faster.
 _executor = ThreadPoolExecutor(1, thread_name_prefix="metahpo")
 
 
 @dataclass
 class Plan:
-    """Suggestions that are ready, or under way.
+    """Suggestions that are ready, or being made.
 
     Attributes:
-        ready: Configurations with their decisions' records, in order.
+        ready: In order.
         ended: How many trials had ended when they were begun.
     """
 
-    ready: list[Planned]
+    ready: list[Suggestion] = field(default_factory=list)
     ended: int = 0
-    _future: Future[Decision] | None = None
+    _future: Future[list[Suggestion]] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         self.settle()
@@ -46,13 +45,13 @@ class Plan:
         self.__dict__.update(state)
 
     def begin(self, make: Make, ended: int) -> None:
-        """Starts making a suggestion, unless there is one."""
+        """Start making a suggestion, unless there is one."""
         if not self.ready and self._future is None:
             self._future = _executor.submit(make)
             self.ended = ended
 
-    def take(self, make: Make, ended: int, parallel: int) -> Planned:
-        """The next suggestion; made now where none is ready that still holds.
+    def take(self, make: Make, ended: int, parallel: int) -> Suggestion:
+        """Return the next suggestion; make it now where none is ready or it is too old.
 
         Args:
             make: Makes one or several.
@@ -63,35 +62,30 @@ class Plan:
             self.drop()
         self.settle()
         if not self.ready:
-            self.ready = planned(make())
+            self.ready = make()
             self.ended = ended
         return self.ready.pop(0)
 
     def settle(self) -> None:
-        """Waits for what is under way."""
+        """Wait for the suggestion that is being made."""
         if self._future is not None:
             future, self._future = self._future, None
-            self.ready += planned(future.result())
+            self.ready += future.result()
 
     def drop(self) -> None:
-        """Forgets what was planned."""
+        """Discard all suggestions."""
         if self._future is not None:
             self._future.cancel()
         self._future, self.ready = None, []
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as what JSON can hold, once it has settled."""
+        self.settle()
+        ready = [[configuration, record.to_json()] for configuration, record in self.ready]
+        return {"ready": ready, "ended": self.ended}
 
-def planned(decision: Decision) -> list[Planned]:
-    """A decision's configurations, each with the record of the decision.
-
-    What was predicted is the value of the first of them alone.
-    """
-    record = decision.to_json()
-    unpredicted = record | {"mean": None, "deviation": None}
-    return [
-        (_plain(configuration), unpredicted if number else record)
-        for number, configuration in enumerate(decision.configurations)
-    ]
-
-
-def _plain(configuration: Configuration) -> dict[str, Any]:
-    return dict(configuration)
+    @classmethod
+    def from_json(cls, plan: dict[str, Any]) -> Plan:
+        """Return the plan that ``to_json`` described."""
+        ready = [(c, DecisionRecord.from_json(record)) for c, record in plan["ready"]]
+        return cls(ready, plan["ended"])

@@ -1,4 +1,4 @@
-"""Points that the user gives beforehand: tried first, in their order, as they are."""
+"""Configurations that the user names: tried first, in order, unchanged."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ from typing import Any
 
 from metahpo.tasks.space import Configuration
 from raytune_meta.arguments import checked_points
-from raytune_meta.space import SearchSpace, nested
+from raytune_meta.nested_space import SearchSpace, nested
 
 
 class GivenPoints:
-    """The points, what is known of their values, and how many were used.
+    """Points to evaluate first, with their values where known.
 
     Args:
         points: Nested, or flat with ``/`` between the levels.
-        rewards: The metric's values at them; None where they are to be run.
+        rewards: The metric's values at them; None if they are to be run.
+
+    Attributes:
+        used: How many were used so far.
 
     Raises:
-        TypeError: For points that are no dictionaries, and rewards that are no numbers.
-        ValueError: For rewards that are not as many.
+        TypeError: For points that are not dictionaries, and rewards that are not numbers.
+        ValueError: For another number of rewards than of points.
     """
 
     def __init__(
@@ -31,18 +34,18 @@ class GivenPoints:
 
     @property
     def left(self) -> bool:
-        """Whether some were not used yet."""
+        """Whether some are not used yet."""
         return self.used < len(self._points)
 
     def next(self) -> dict[str, Any] | None:
-        """The next one to run, as a tree; None where all were used."""
+        """Return the next one to run, as a tree; None once all are used."""
         if not self.left:
             return None
         self.used += 1
         return nested(self._points[self.used - 1])
 
     def evaluated(self) -> Iterator[tuple[dict[str, Any], float]]:
-        """Points with known values, once: they count as used then."""
+        """Yield the points with known values, once: then they count as used."""
         if self._rewards and not self.used:
             self.used = len(self._points)
             for point, reward in zip(self._points, self._rewards, strict=True):
@@ -52,7 +55,7 @@ class GivenPoints:
 def filled(
     space: SearchSpace, read: Mapping[str, Any], suggested: Configuration
 ) -> dict[str, Any]:
-    """The configuration of a point: its own values as they are, the others as suggested."""
+    """Return the configuration of a point: its own values, the others as suggested."""
     full = space.space
     points = full.activate(full.encode([{**suggested, **read}]))
     return {name: read.get(name, value) for name, value in full.decode(points)[0].items()}

@@ -1,9 +1,9 @@
 """A search algorithm for Ray Tune that starts from what past experiments learned.
 
-This file is a shell: it tells the policy what the sweep knows and hands back what the policy
-decided. What it keeps is plain: the space (``space.py``), what became of the trials
-(``ledger.py``), how many points and suggestions were used, and the seed. That is also what is
-saved, as JSON; from it and the arguments everything else follows.
+This file is a shell around the policy: the sweep goes in as a task, and a decision comes back. Its
+state is plain: the space (``nested_space.py``), the trials (``ledger.py``), how many points and
+suggestions were used, and the seed. That is also what is saved, as JSON; everything else follows
+from it and the arguments.
 """
 
 from __future__ import annotations
@@ -11,16 +11,14 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, cast
 
-from ray.air.constants import TRAINING_ITERATION
-from ray.tune.result import DEFAULT_METRIC
-from ray.tune.search import UNDEFINED_METRIC_MODE, UNDEFINED_SEARCH_SPACE, Searcher
+from ray.tune.search import Searcher
 
 from metahpo.settings import PolicySettings
-from metahpo.suggest.decision import Decision
+from metahpo.suggest.decision_record import DecisionRecord, record_of
 from metahpo.suggest.decision_text import describe
 from metahpo.suggest.plugin import (
     checked_metafeatures,
@@ -32,29 +30,37 @@ from metahpo.suggest.plugin import (
 from metahpo.surrogate.registry import DEFAULT, checked_surrogate
 from metahpo.tasks.space import Configuration
 from metahpo.tasks.task import Task
+from raytune_meta._ray import (
+    DEFAULT_METRIC,
+    TRAINING_ITERATION,
+    set_metric,
+    undefined_metric,
+    undefined_space,
+)
 from raytune_meta.arguments import as_number, check_metric
 from raytune_meta.domains import from_json, to_json
-from raytune_meta.history import History
-from raytune_meta.ledger import Ledger, Record
+from raytune_meta.folders import CONFIG
+from raytune_meta.ledger import Ledger, SweepTrial
+from raytune_meta.nested_space import SearchSpace, merged
 from raytune_meta.objects import put_back, take_out
-from raytune_meta.planner import Plan
+from raytune_meta.planner import Plan, Suggestion
 from raytune_meta.points import GivenPoints, filled
-from raytune_meta.space import SearchSpace, merged
-from raytune_meta.state import read_state, write_state
+from raytune_meta.reported_trial import sign_of
+from raytune_meta.saved_state import read_state, write_state
+from raytune_meta.sweep_history import SweepHistory
 
 _logger = logging.getLogger(__name__)
 
-_CONFIG = "config/"
 _TASK = "sweep"
 
 
 class MetaSearch(Searcher):
     """A search algorithm that learns from past experiments.
 
-    The first trials are already recommendations of the history. Later ones come from a model of
+    The first trials are already recommendations from the history. Later ones come from a model of
     the present sweep and the past ones, which are trusted as far as they predict the present. One
-    metric only. Trials that run count as pending; give ``max_concurrent_trials`` (or a
-    ``ConcurrencyLimiter``) how many may run at a time.
+    metric only. Running trials count as pending; ``max_concurrent_trials`` (or a
+    ``ConcurrencyLimiter``) sets how many may run at a time.
 
     Example:
         >>> from ray import tune
@@ -70,29 +76,33 @@ class MetaSearch(Searcher):
     Args:
         space: The search space, if ``param_space`` is not to be used: a nested dictionary with
             Ray's domains or Optuna's distributions.
-        metric: What is tuned, with ``/`` between the levels of a nested result; or given to Ray.
+        metric: The metric, with ``/`` between the levels of a nested result; or given to Ray.
         mode: ``"max"`` or ``"min"``; or given to Ray.
-        points_to_evaluate: Configurations to try first, as they are: nested, or flat with ``/``.
-            What one leaves out is suggested.
-        evaluated_rewards: The metric's values at those points, if they are known: the points are
-            then learned from and not run.
+        points_to_evaluate: Configurations to try first, unchanged: nested, or flat with ``/``.
+            Values that one leaves out are suggested.
+        evaluated_rewards: The metric's values at those points, if known: the points are then
+            learned from and not run.
         history: Where past experiments are: the folder or URL of a Ray Tune experiment or of
             several, the URL or file of an Optuna storage, an Optuna storage or study, an
-            ``Archive``, the path or URL of one, a ``Task``, or a list of these. Ray's experiments
-            are read with the present metric and mode. Read once, when the first trial is made.
+            ``Archive``, the path or URL of one, a ``Task``, whatever else a registered reader
+            accepts, or a list of these. Ray's experiments are read with the present metric and
+            mode. Read once, at the first suggestion. A source that does not exist or holds no
+            past task is an error (``metahpo.archive.SourceError`` at the first suggestion),
+            except for a folder whose first experiment has just begun and an empty list.
         task: Meta-features of the task at hand, numbers by name (``{"rows": 5e4}``).
-        surrogate: What predicts: ``"neural"``, a network pretrained on many tuning tasks, where
-            it knows the learner or the past bears it out; ``"gp"``, Gaussian processes over the
-            trials and the past; or a file of such a network's weights, as ``metahpo train
-            surrogate`` makes them.
-        settings: Of the policy, for research; nobody else has a reason to change them.
+        surrogate: The surrogate: ``"neural"``, a network pretrained on many tuning tasks, used
+            where it was trained on the learner or predicts the history well; ``"gp"``, Gaussian
+            processes over the trials and the history; or a file of such a network's weights, as
+            ``metahpo train surrogate`` writes them; or a registered one
+            (``metahpo.register_surrogate``).
+        settings: Settings of the policy, for research; nobody else has a reason to change them.
         seed: Makes suggestions reproducible, as far as results come in the same order.
 
     Raises:
         TypeError: For an argument of the wrong type.
-        FileNotFoundError: For a file of weights that is not there.
-        ValueError: For a space that cannot be searched, another mode, a negative seed, or
-            rewards that are not as many as the points.
+        FileNotFoundError: For a file of weights that does not exist.
+        ValueError: For an empty string as history, a space that cannot be searched, another mode,
+            a negative seed, or another number of rewards than of points.
     """
 
     def __init__(
@@ -112,38 +122,37 @@ class MetaSearch(Searcher):
         check_metric(metric, mode)
         super().__init__(metric=metric, mode=mode)
         self._points = GivenPoints(points_to_evaluate, evaluated_rewards)
-        self._history = History(history)
+        self._history = SweepHistory(history)
         self._metafeatures = checked_metafeatures({} if task is None else task)
         self._surrogate = checked_surrogate(surrogate)
         self._settings = settings or PolicySettings()
         self._seed = fresh_seed() if seed is None else checked_seed(seed)
         self._own_space = space is not None
         self._space: SearchSpace | None = None
-        # As Ray does to param_space.
+        # Ray does the same to param_space.
         tree, self._taken = take_out(space or {})
         if space is not None:
             self._space = SearchSpace(tree)
         self._ledger = Ledger()
         self._limit: int | None = None
-        self._asked = 0
-        # Trials of a run that has ended: pending to the model, but they hold no slot.
+        self._suggested = 0
+        # Running trials of a sweep that was broken off: pending to the model, but without a slot.
         self._abandoned: set[str] = set()
-        self._plan = Plan([])
+        self._plan = Plan()
 
-    # ---- what Ray tells beforehand ---------------------------------------------------------
+    # ---- space, metric and mode ------------------------------------------------------------
 
     def set_search_properties(
         self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
     ) -> bool:
-        """Takes the metric, the mode and the space from Ray.
+        """Take the metric, the mode and the space from Ray.
 
         Returns:
-            False where the space was given to the constructor; Ray minds only if ``config``
-            holds domains as well.
+            False if the space was given to the constructor; Ray then raises an error if
+            ``config`` holds domains as well.
         """
-        check_metric(metric or self._metric, mode or self._mode)
-        self._metric = metric or self._metric
-        self._mode = mode or self._mode
+        check_metric(metric or self.metric, mode or self.mode)
+        set_metric(self, metric or self.metric, mode or self.mode)
         self._abandoned.update(self._ledger.running)
         if self._own_space:
             return False
@@ -151,18 +160,18 @@ class MetaSearch(Searcher):
         return True
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:
-        """Takes over the limit of a ``ConcurrencyLimiter``, to plan for the free slots."""
+        """Take over the limit of a ``ConcurrencyLimiter``, to plan for the free slots."""
         self._limit = max_concurrent
         return True
 
     # ---- suggesting ------------------------------------------------------------------------
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        """The next configuration, as a tree; None while as many trials run as may.
+        """Return the next configuration, as a tree; None while the limit of trials is running.
 
         Raises:
-            RuntimeError: Where the space, the metric or the mode is not known (Ray's messages).
-            SourceError: For a history that cannot be read.
+            RuntimeError: Without a space, a metric or a mode (Ray's messages).
+            SourceError: For a history that cannot be read or holds no task.
         """
         space = self._ready_space()
         for point, reward in self._points.evaluated():
@@ -172,87 +181,69 @@ class MetaSearch(Searcher):
             return None
         given = self._points.next()
         configuration, decision = self._chosen(space, given, live)
-        self._asked += 1
-        record = Record(configuration, started=time.time(), decision=self._in_units(decision))
-        self._ledger.start(trial_id, record)
+        self._suggested += 1
+        trial = SweepTrial(configuration, started=time.time(), decision=decision)
+        self._ledger.start(trial_id, trial)
         self._plan_ahead()
         return self._resolved(space, configuration, given)
 
     def _chosen(
         self, space: SearchSpace, given: Mapping[str, Any] | None, live: int
-    ) -> tuple[dict[str, Any], dict[str, Any] | None]:
-        """The next trial's configuration and, where it was decided here, why."""
+    ) -> tuple[dict[str, Any], DecisionRecord | None]:
+        """Return the next trial's configuration and, if it was decided here, why."""
         read = {} if given is None else space.read(given)
         if given is not None and filled(space, read, read).keys() == read.keys():
             return read, None
         free = 1 if self._limit is None or given is not None else self._limit - live
         configuration, decision = self._plan.take(
-            partial(self._decision, free), self._ledger.ended, self._limit or max(1, live)
+            partial(self._suggest_now, free), self._ledger.ended, self._limit or max(1, live)
         )
         if given is not None:
             return filled(space, read, configuration), None
         return space.finished(configuration), decision
 
-    def _decision(self, count: int) -> Decision:
-        seed = trial_seed(self._seed, self._asked)
-        return self._make(self._surrogate, self._settings, *self._known(), seed, count)
+    def _suggest_now(self, count: int) -> list[Suggestion]:
+        return self._maker(count)()
 
-    def _known(self) -> tuple[Task, Sequence[Task]]:
-        """The sweep so far and the history: what does not change any more."""
-        mode = cast(Literal["max", "min"], self._mode)
-        space = self._ready_space().space
-        task = self._ledger.task(_TASK, space, mode, self._metafeatures)
-        return task, self._history.tasks(task, str(self._metric), mode)
-
-    @staticmethod
-    def _make(
-        surrogate: str,
-        settings: PolicySettings,
-        task: Task,
-        history: Sequence[Task],
-        seed: int,
-        count: int,
-    ) -> Decision:
-        return suggest(
-            task,
-            history,
-            count=count,
-            seed=seed,
-            define_by_run=False,
-            surrogate=surrogate,
-            settings=settings,
-            failed=lambda error: _logger.warning(f"The model failed ({error!r}).", exc_info=True),
+    def _maker(self, count: int) -> Callable[[], list[Suggestion]]:
+        """Return what makes suggestions from the sweep as it is now, in any thread."""
+        task, history = self._task_and_history()
+        seed, sign = trial_seed(self._seed, self._suggested), sign_of(self.mode)
+        return partial(
+            _suggestions, task, history, count, seed, self._surrogate, self._settings, sign
         )
 
+    def _task_and_history(self) -> tuple[Task, Sequence[Task]]:
+        """Return the sweep so far and the past tasks."""
+        mode = cast(Literal["max", "min"], self.mode)
+        space = self._ready_space().space
+        task = self._ledger.task(_TASK, space, mode, self._metafeatures)
+        return task, self._history.tasks(task, str(self.metric), mode)
+
     def _plan_ahead(self) -> None:
-        """Begins the next suggestion where trials run in parallel."""
+        """Begin the next suggestion if trials run in parallel."""
         # Without a limit Ray keeps one trial waiting beside those that run.
         parallel = self._limit or self._live - 1
         if parallel < 2 or self._points.left:
             return
-        seed = trial_seed(self._seed, self._asked)
-        make = partial(self._make, self._surrogate, self._settings, *self._known(), seed, 1)
-        self._plan.begin(make, self._ledger.ended)
+        self._plan.begin(self._maker(1), self._ledger.ended)
 
     @property
     def _live(self) -> int:
         return sum(trial_id not in self._abandoned for trial_id in self._ledger.running)
 
     def _ready_space(self) -> SearchSpace:
-        """The space.
+        """Return the space.
 
         Raises:
             RuntimeError: As Ray's own searchers do.
         """
-        name = type(self).__name__
         if self._space is None or not len(self._space.space):
-            raise RuntimeError(UNDEFINED_SEARCH_SPACE.format(cls=name, space="space"))
-        if self._mode and not self._metric:
-            self._metric = DEFAULT_METRIC
-        if not self._metric or not self._mode:
-            raise RuntimeError(
-                UNDEFINED_METRIC_MODE.format(cls=name, metric=self._metric, mode=self._mode)
-            )
+            raise RuntimeError(undefined_space(self))
+        if self.mode and not self.metric:
+            set_metric(self, DEFAULT_METRIC, self.mode)
+        if not self.metric or not self.mode:
+            raise RuntimeError(undefined_metric(self))
         return self._space
 
     def _resolved(
@@ -263,13 +254,7 @@ class MetaSearch(Searcher):
             tree = merged(tree, given)
         return put_back(tree, self._taken) if self._taken else tree
 
-    def _in_units(self, decision: dict[str, Any] | None) -> dict[str, Any] | None:
-        """The record of a decision, its prediction with the sign that the metric has."""
-        if decision is None or decision["mean"] is None or self._mode == "max":
-            return decision
-        return decision | {"mean": -decision["mean"]}
-
-    # ---- what is told besides --------------------------------------------------------------
+    # ---- trials that were run elsewhere ----------------------------------------------------
 
     def add_evaluated_point(
         self,
@@ -279,36 +264,36 @@ class MetaSearch(Searcher):
         pruned: bool = False,
         intermediate_values: list[float] | None = None,
     ) -> None:
-        """Learns from a trial that was run elsewhere.
+        """Add a trial that was run elsewhere.
 
         Args:
             parameters: Its configuration, nested or flat.
-            value: The metric's.
+            value: The metric's value.
             error: Whether it failed.
             pruned: Whether it was stopped early; its value counts all the same.
             intermediate_values: The metric at iterations 1, 2, ...
         """
         space = self._ready_space()
         trial_id = f"evaluated-{len(self._ledger)}"
-        self._ledger.start(trial_id, Record(space.read(parameters)))
+        self._ledger.start(trial_id, SweepTrial(space.read(parameters)))
         for iteration, reported in enumerate(intermediate_values or (), start=1):
             self._ledger.report(trial_id, iteration, as_number(reported))
         self._ledger.report(trial_id, None, as_number(value))
         self._ledger.end(trial_id, time.time(), failed=error)
 
-    # ---- what Ray reports ------------------------------------------------------------------
+    # ---- results ---------------------------------------------------------------------------
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Takes note of a report; one that lacks the metric tells nothing."""
-        if self._knows(trial_id, result) and self._metric in result:
+        """Add a report; one without the metric is ignored."""
+        if self._is_started(trial_id, result) and self.metric in result:
             iteration = result.get(TRAINING_ITERATION)
             iteration = iteration if isinstance(iteration, int) else None
-            self._ledger.report(trial_id, iteration, as_number(result[self._metric]))
+            self._ledger.report(trial_id, iteration, as_number(result[self.metric]))
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Takes note that a trial has ended, by itself, by a scheduler or by an error.
+        """End a trial that has ended by itself, by a scheduler or with an error.
 
         Some schedulers stop trials without a result: the last report then counts.
         """
@@ -317,59 +302,56 @@ class MetaSearch(Searcher):
         if trial_id in self._ledger:
             self._ledger.end(trial_id, time.time(), failed=error)
 
-    def _knows(self, trial_id: str, result: Mapping[str, Any]) -> bool:
-        """Whether the trial is known; one that was restarted under another name is taken up."""
+    def _is_started(self, trial_id: str, result: Mapping[str, Any]) -> bool:
+        """Whether a trial is in the ledger; one restarted under another name is added to it."""
         if trial_id not in self._ledger and self._space is not None:
-            flat = {k.removeprefix(_CONFIG): v for k, v in result.items() if k.startswith(_CONFIG)}
+            flat = {k.removeprefix(CONFIG): v for k, v in result.items() if k.startswith(CONFIG)}
             if configuration := self._space.read(flat):
-                self._ledger.start(trial_id, Record(configuration))
+                self._ledger.start(trial_id, SweepTrial(configuration))
         return trial_id in self._ledger
 
     # ---- explaining ------------------------------------------------------------------------
 
     def explain(self, trial_id: str) -> str:
-        """Why a trial tries what it tries, as a paragraph.
+        """Return why a trial tries what it tries, as a paragraph.
 
         Args:
-            trial_id: As Ray has it (``result.metrics["trial_id"]``).
+            trial_id: Ray's identifier (``result.metrics["trial_id"]``).
 
         Raises:
             ValueError: For a trial that this search algorithm did not decide.
         """
-        record = self._ledger[trial_id].decision if trial_id in self._ledger else None
-        if record is None:
+        decision = self._ledger[trial_id].decision if trial_id in self._ledger else None
+        if decision is None:
             raise ValueError(f"MetaSearch did not decide trial {trial_id!r}")
-        return f"Trial {trial_id}: {describe(Decision.from_json(record))}"
+        return f"Trial {trial_id}: {describe(decision)}"
 
     # ---- saving and restoring --------------------------------------------------------------
 
     def save(self, checkpoint_path: str) -> None:
-        """Writes the state: JSON, whole or not at all."""
-        self._plan.settle()
+        """Write the state as JSON, atomically."""
         state = {
-            "metric": self._metric,
-            "mode": self._mode,
+            "metric": self.metric,
+            "mode": self.mode,
             "space": None if self._space is None else to_json(self._space.tree),
             "holds_objects": bool(self._taken),
             "seed": self._seed,
-            "asked": self._asked,
+            "suggested": self._suggested,
             "points_used": self._points.used,
-            "ended": self._ledger.ended,
-            "trials": self._ledger.to_json(),
-            "plan": {"ready": self._plan.ready, "ended": self._plan.ended},
+            "ledger": self._ledger.to_json(),
+            "plan": self._plan.to_json(),
         }
         write_state(checkpoint_path, state)
 
     def restore(self, checkpoint_path: str) -> None:
-        """Goes on from a saved state: its trials, its seed, and its space where none was given.
+        """Continue a saved state: its trials, its seed, and its space if none was given.
 
         Raises:
-            ValueError: For a file that is no saved state, and for one whose space holds functions
-                or objects where the space was not given again.
+            ValueError: For a file that is not a saved state, and for one whose space holds
+                functions or objects if the space was not given again.
         """
         state = read_state(checkpoint_path)
-        self._metric = state["metric"] or self._metric
-        self._mode = state["mode"] or self._mode
+        set_metric(self, state["metric"] or self.metric, state["mode"] or self.mode)
         if self._space is None and state["space"] is not None:
             if state["holds_objects"]:
                 raise ValueError(
@@ -378,15 +360,39 @@ class MetaSearch(Searcher):
                 )
             self._space = SearchSpace(from_json(state["space"]))
         self._seed = state["seed"]
-        self._asked = state["asked"]
+        self._suggested = state["suggested"]
         self._points.used = state["points_used"]
-        self._ledger = Ledger.from_json(state["trials"])
-        self._ledger.ended = state["ended"]
-        plan = state["plan"]
-        self._plan = Plan([(c, d) for c, d in plan["ready"]], plan["ended"])
+        self._ledger = Ledger.from_json(state["ledger"])
+        self._plan = Plan.from_json(state["plan"])
         self._abandoned = set(self._ledger.running)
 
     def restore_from_dir(self, checkpoint_dir: str, session_str: str | None = None) -> None:
-        """What Ray calls to resume an experiment, whose running trials it resumes as well."""
+        """Continue an experiment that Ray resumes, with its running trials."""
         super().restore_from_dir(checkpoint_dir)
         self._abandoned.clear()
+
+
+def _suggestions(
+    task: Task,
+    history: Sequence[Task],
+    count: int,
+    seed: int,
+    surrogate: str,
+    settings: PolicySettings,
+    sign: float,
+) -> list[Suggestion]:
+    """Return the policy's configurations, each with why."""
+    decision = suggest(
+        task,
+        history,
+        count=count,
+        seed=seed,
+        define_by_run=False,
+        surrogate=surrogate,
+        settings=settings,
+        on_failure=lambda error: _logger.warning(f"The model failed ({error!r}).", exc_info=True),
+    )
+    return [
+        (dict(configuration), record_of(decision, sign, position))
+        for position, configuration in enumerate(decision.configurations)
+    ]

@@ -1,4 +1,4 @@
-"""Archives: what was added is there, whoever else writes, and what is broken does no harm."""
+"""Archives: added tasks are kept, whoever else writes, and broken files do no harm."""
 
 import json
 import math
@@ -92,37 +92,37 @@ tasks = st.builds(
 class TestRoundTrip:
     @settings(deadline=None, max_examples=50)
     @given(tasks)
-    def test_any_task(self, task):
+    def test_any_task_survives_the_round_trip(self, task):
         archive = Archive(f"memory://{uuid.uuid4().hex}")
         assert archive.add(task) is Outcome.ADDED
         assert archive.tasks() == [task]
 
-    def test_a_task_with_all_there_is(self, archive):
+    def test_a_task_with_conditions_and_every_state_survives_the_round_trip(self, archive):
         archive.add(TASK)
         (read,) = archive
         assert read == TASK
         types = [type(c.configuration.get("choice")) for c in read.trials]
         assert types == [type(c.configuration.get("choice")) for c in TASK.trials]
 
-    def test_nan_and_none_are_told_apart(self, archive):
+    def test_nan_and_none_stay_different(self, archive):
         values = (math.nan, None, math.inf, -math.inf, 0.0)
         archive.add(Task("t", SPACE, tuple(Trial({}, value) for value in values)))
         read = [trial.value for trial in archive.task("t").trials]
         assert math.isnan(read[0])
         assert read[1:] == [None, math.inf, -math.inf, 0.0]
 
-    def test_numpy_values_become_plain(self, archive):
+    def test_numpy_values_become_python_values(self, archive):
         trial = Trial({"lr": np.float32(0.5), "layers": np.int64(2)}, np.float64(1.0))
         archive.add(Task("t", SPACE, (trial,)))
         assert archive.task("t").trials[0].configuration == {"lr": 0.5, "layers": 2}
 
-    def test_a_value_that_json_cannot_hold_is_refused(self, archive):
+    def test_a_value_that_json_cannot_hold_is_an_error(self, archive):
         task = Task("t", SPACE, (Trial({"choice": (1, 2)}, 1.0),))
         with pytest.raises(ArchiveError, match=r"task 't'.*'choice'.*\(1, 2\)"):
             archive.add(task)
         assert not files(archive)
 
-    def test_names_that_no_file_system_likes(self, archive):
+    def test_tasks_may_have_names_that_no_file_may_have(self, archive):
         names = ["../../etc/passwd", ".hidden", "_x", "", "ü/ö\\:*?", "x" * 500, "a b", "a/b"]
         archive.extend(Task(name, SPACE) for name in names)
         assert sorted(archive.names()) == sorted(names)
@@ -130,26 +130,26 @@ class TestRoundTrip:
 
 
 class TestAdd:
-    def test_the_same_again_changes_nothing(self, archive):
+    def test_adding_the_same_task_again_changes_nothing(self, archive):
         assert archive.extend([TASK, TASK]) == {Outcome.ADDED: 1, Outcome.UNCHANGED: 1}
         before = [(path, path.stat().st_mtime_ns) for path in files(archive)]
         assert Archive(archive.path).add(TASK) is Outcome.UNCHANGED
         assert [(path, path.stat().st_mtime_ns) for path in files(archive)] == before
 
-    def test_a_study_that_grew_replaces_its_former_self(self, archive):
+    def test_a_study_that_has_grown_replaces_its_former_content(self, archive):
         archive.add(TASK)
         grown = replace(TASK, trials=(*TASK.trials, Trial({}, 1.0)))
         assert archive.add(grown) is Outcome.REPLACED
         assert archive.tasks() == [grown]
         assert len(files(archive)) == len(archive) == 1
 
-    def test_content_that_comes_back_counts(self, archive):
+    def test_former_content_that_is_added_again_counts(self, archive):
         grown = replace(TASK, trials=())
         for task in (TASK, grown, TASK):
             archive.add(task)
         assert archive.tasks() == [TASK]
 
-    def test_of_two_that_were_written_side_by_side_the_later_counts(self, archive, tmp_path):
+    def test_of_two_files_written_at_once_the_later_counts(self, archive, tmp_path):
         # Neither process saw the other's file, so neither removed it.
         later = replace(TASK, trials=())
         archive.add(TASK)
@@ -170,7 +170,7 @@ class TestAdd:
         assert archive.task("mnist") == TASK
         assert archive.task("mnist @ 2023-11-15 22:13:20").trials == ()
 
-    def test_a_write_that_fails_leaves_nothing(self, archive, monkeypatch):
+    def test_a_failed_write_leaves_no_file(self, archive, monkeypatch):
         def fail(*_):
             raise OSError("disk full")
 
@@ -179,7 +179,7 @@ class TestAdd:
             archive.add(TASK)
         assert not files(archive)
 
-    def test_processes_that_add_at_once_lose_nothing(self, archive):
+    def test_no_task_is_lost_where_processes_add_at_once(self, archive):
         program = (
             "import sys\n"
             "from metahpo import Archive, Space, Task\n"
@@ -196,7 +196,7 @@ class TestAdd:
         assert len(archive.tasks()) == len(files(archive)) == 4 * 10 + 10
 
 
-class TestPassedOver:
+class TestSkipped:
     """One broken file never costs the others."""
 
     @staticmethod
@@ -215,23 +215,23 @@ class TestPassedOver:
         with pytest.warns(ArchiveWarning, match=f"{path.name}.*{why}"):
             assert archive.tasks() == [TASK]
 
-    def test_truncated(self, archive):
+    def test_a_truncated_file_is_skipped(self, archive):
         path = self.path(archive)
         path.write_bytes(path.read_bytes()[:-20])
         self.check(archive, path, "Parquet")
 
-    def test_empty(self, archive):
+    def test_an_empty_file_is_skipped(self, archive):
         path = self.path(archive)
         path.write_bytes(b"")
         self.check(archive, path, "Parquet file size is 0 bytes")
 
-    def test_foreign(self, archive):
+    def test_another_parquet_file_is_skipped(self, archive):
         path = self.path(archive).with_name("foreign.parquet")
         pq.write_table(pa.table({"x": [1]}), path)
         with pytest.warns(ArchiveWarning, match="foreign.parquet.*not a task"):
             assert archive.names() == ["mnist", "other"]
 
-    def test_newer(self, archive):
+    def test_a_file_of_a_newer_format_is_skipped(self, archive):
         path = self.path(archive)
         self.rewrite(path, version=FORMAT_VERSION + 1)
         self.check(archive, path, f"format version is {FORMAT_VERSION + 1}")
@@ -246,7 +246,7 @@ class TestPassedOver:
             {"version": None},
         ],
     )
-    def test_damaged_description(self, archive, changes):
+    def test_a_file_with_damaged_metadata_is_skipped(self, archive, changes):
         path = self.path(archive)
         self.rewrite(path, **changes)
         self.check(archive, path, "")
@@ -262,7 +262,7 @@ class TestPassedOver:
             ("curve_steps", [1.0, 2.0, 3.0]),
         ],
     )
-    def test_damaged_rows(self, archive, column, value):
+    def test_a_file_with_damaged_rows_is_skipped(self, archive, column, value):
         path = self.path(archive)
         table = pq.ParquetFile(path).read()
         index = table.schema.get_field_index(column)
@@ -271,18 +271,18 @@ class TestPassedOver:
         pq.write_table(table.set_column(index, field, pa.array(rows, field.type)), path)
         self.check(archive, path, "")
 
-    def test_other_columns(self, archive):
+    def test_a_file_with_other_columns_is_skipped(self, archive):
         path = self.path(archive)
         pq.write_table(pq.ParquetFile(path).read().drop_columns(["cost"]), path)
         self.check(archive, path, "columns")
 
-    def test_unreadable(self, archive):
+    def test_an_unreadable_file_is_skipped(self, archive):
         path = self.path(archive)
         path.unlink()
         path.mkdir()
         self.check(archive, path, "")
 
-    def test_a_file_that_is_replaced_while_it_is_read(self, archive, monkeypatch):
+    def test_a_file_that_is_replaced_while_reading_is_read_again(self, archive, monkeypatch):
         archive.add(TASK)
         (former,) = files(archive)
         grown = replace(TASK, trials=())
@@ -296,7 +296,7 @@ class TestPassedOver:
         monkeypatch.setattr(archive._files, "cat_file", replaced_just_before)
         assert archive.tasks() == [grown]
 
-    def test_unfinished_files_are_not_seen(self, archive):
+    def test_unfinished_files_are_ignored(self, archive):
         archive.add(TASK)
         (Path(archive.path) / ".0123.parquet").write_bytes(b"half a fi")
         (Path(archive.path) / "README.md").write_text("ours")
@@ -305,23 +305,23 @@ class TestPassedOver:
 
 
 class TestPlaces:
-    def test_there_is_no_archive(self, archive):
+    def test_reading_where_there_is_no_archive_is_an_error(self, archive):
         for read in (archive.tasks, archive.names, archive.__len__, lambda: archive.task("x")):
             with pytest.raises(ArchiveError, match=r"no archive at .*archive"):
                 read()
         assert not Path(archive.path).exists()
 
-    def test_a_file_is_no_archive(self, tmp_path):
+    def test_reading_a_file_as_an_archive_is_an_error(self, tmp_path):
         path = tmp_path / "file"
         path.write_text("")
         with pytest.raises(ArchiveError, match="is a file"):
             Archive(path).tasks()
 
-    def test_an_unknown_protocol(self):
+    def test_an_unknown_protocol_is_an_error(self):
         with pytest.raises(ArchiveError, match="nowhere://x"):
             Archive("nowhere://x")
 
-    def test_memory(self):
+    def test_an_archive_may_be_at_an_fsspec_url(self):
         url = f"memory://{uuid.uuid4().hex}/archive"
         archive = Archive(url)
         with pytest.raises(ArchiveError, match="no archive"):
@@ -331,12 +331,12 @@ class TestPlaces:
         stored = fsspec.filesystem("memory").ls(url, detail=False)
         assert len(stored) == 2
 
-    def test_an_unknown_task_names_the_nearest(self, archive):
+    def test_the_error_for_an_unknown_name_suggests_a_similar_one(self, archive):
         archive.add(TASK)
         with pytest.raises(ArchiveError, match=r"no task 'mnits'.*did you mean 'mnist'"):
             archive.task("mnits")
 
-    def test_pandas_reads_the_whole(self, archive):
+    def test_pandas_reads_an_archive_as_one_table(self, archive):
         archive.extend([TASK, replace(TASK, name="other")])
         frame = pd.read_parquet(archive.path)
         assert sorted(frame["task"].unique()) == ["mnist", "other"]
@@ -347,7 +347,7 @@ class TestPlaces:
         assert json.loads(first["configuration"]) == TASK.trials[0].configuration
         assert first["curve_values"].tolist() == [0.25, 0.5]
 
-    def test_importing_it_is_light(self):
+    def test_importing_it_imports_no_large_package(self):
         program = (
             "import sys, metahpo.archive.archive\n"
             "heavy = {'torch', 'pandas', 'scipy', 'sklearn', 'ray', 'sqlalchemy'}\n"
@@ -374,7 +374,7 @@ def test_a_thousand_tasks_open_in_little_memory(archive):
         "from metahpo import Archive\n"
         "tasks = Archive(sys.argv[1]).tasks()\n"
         "assert len(tasks) == 1000\n"
-        # What getrusage tells begins with the peak of the process that started this one.
+        # What getrusage returns begins with the peak of the process that started this one.
         "print(*(l.split()[1] for l in open('/proc/self/status') if l.startswith('VmHWM')))\n"
     )
     run = subprocess.run(

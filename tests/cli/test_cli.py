@@ -81,14 +81,14 @@ class TestCollect:
         out, err = capsys.readouterr()
         assert not out
         assert err.count("\n") == 1
-        assert f"no reader can read {missing!r}" in err
+        assert f"no past tasks found in {missing!r}" in err
         for reader in ("optuna:", "ray:", "archive:"):
             assert reader in err
         assert not to.exists()
 
     def test_a_folder_without_tasks_is_an_error(self, tmp_path, capsys):
         assert cli.main(["collect", str(tmp_path), "--to", str(tmp_path / "new")]) == 1
-        assert "no tasks in" in capsys.readouterr().err
+        assert "there are no Parquet files in" in capsys.readouterr().err
 
     def test_only_the_reader_that_recognises_a_source_reports_its_error(
         self, experiment, tmp_path, capsys

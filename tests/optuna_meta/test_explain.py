@@ -4,6 +4,7 @@ from optuna.distributions import FloatDistribution
 
 from metahpo import Space, Task, Trial
 from metahpo.suggest.decision import Decision, Source
+from metahpo.suggest.decision_record import DecisionRecord
 from metahpo.suggest.decision_text import describe
 from optuna_meta import MetaSampler, explain
 
@@ -14,9 +15,8 @@ PAST = Task(
 )
 
 
-def test_describe_tells_all_there_is():
-    decision = Decision(
-        configurations=(),
+def test_a_description_names_source_reason_past_tasks_prediction_trust_and_ranges():
+    decision = DecisionRecord(
         source=Source.ACQUISITION,
         reason="It promises most.",
         past_tasks=(("mnist", 0.6), ("cifar", -0.396), ("svhn", 0.004)),
@@ -38,20 +38,20 @@ def test_describe_tells_all_there_is():
 
 
 @pytest.mark.parametrize("source", Source)
-def test_describe_leaves_out_what_is_not_known(source):
-    text = describe(Decision((), source, "Thus."))
+def test_a_description_leaves_out_what_was_not_recorded(source):
+    text = describe(DecisionRecord(source, "Thus."))
     assert text.endswith("Thus.")
     assert "None" not in text
 
 
-def test_describe_sums_up_the_light_tasks():
+def test_a_description_sums_up_all_but_the_five_heaviest_past_tasks():
     weights = tuple((f"task {i}", 0.1) for i in range(10))
-    text = describe(Decision((), Source.PORTFOLIO, "Thus.", past_tasks=weights))
+    text = describe(DecisionRecord(Source.PORTFOLIO, "Thus.", past_tasks=weights))
     assert "task 4 (10%) and 5 more (50%)" in text
     assert "task 5" not in text
 
 
-def test_explains_finished_and_live_trials():
+def test_finished_and_running_trials_have_the_same_explanation():
     live = []
 
     def objective(trial):
@@ -67,7 +67,7 @@ def test_explains_finished_and_live_trials():
 
 
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
-def test_the_prediction_has_the_study_s_sign(direction, monkeypatch):
+def test_the_prediction_is_in_the_direction_of_the_study(direction, monkeypatch):
     monkeypatch.setattr(
         "metahpo.suggest.policy.suggest",
         lambda *_, **__: Decision(({"x": 0.5},), Source.ACQUISITION, "Thus.", mean=2.0),
@@ -79,7 +79,7 @@ def test_the_prediction_has_the_study_s_sign(direction, monkeypatch):
     assert f"Predicted value: {expected}." in explain(study.trials[0])
 
 
-def test_a_prediction_of_zero_has_no_sign(monkeypatch):
+def test_a_prediction_of_zero_is_shown_without_a_sign(monkeypatch):
     monkeypatch.setattr(
         "metahpo.suggest.policy.suggest",
         lambda *_, **__: Decision(({"x": 0.5},), Source.ACQUISITION, "Thus.", mean=0.0),
@@ -89,7 +89,7 @@ def test_a_prediction_of_zero_has_no_sign(monkeypatch):
     assert "Predicted value: 0." in explain(study.trials[0])
 
 
-def test_trials_without_a_decision():
+def test_a_trial_without_a_decision_is_an_error_that_says_why():
     study = optuna.create_study(sampler=MetaSampler(seed=0))
     study.enqueue_trial({"x": 0.5})
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
@@ -102,7 +102,7 @@ def test_trials_without_a_decision():
         explain(study.trials[0])
 
 
-def test_a_record_that_is_no_decision():
+def test_an_attribute_that_is_not_a_decision_is_an_error():
     study = optuna.create_study(sampler=MetaSampler(seed=0))
     trial = study.ask()
     study._storage.set_trial_system_attr(trial._trial_id, "metahpo:decision", {"odd": 1})

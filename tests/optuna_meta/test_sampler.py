@@ -1,4 +1,4 @@
-"""MetaSampler within one process: what it recommends, records, tells the policy and survives."""
+"""MetaSampler within one process: recommendations, records, tasks for the policy, failures."""
 
 import copy
 import logging
@@ -59,19 +59,19 @@ def square(trial) -> float:
 
 
 @pytest.fixture
-def asked(monkeypatch):
-    """The tasks, and the keyword arguments, with which the policy was asked."""
+def calls(monkeypatch):
+    """The calls of the policy: task, history and keyword arguments."""
     from metahpo.suggest import policy
 
-    calls = []
+    made = []
     suggest = policy.suggest
 
     def spy(task, history, **options):
-        calls.append((task, history, options))
+        made.append((task, history, options))
         return suggest(task, history, **options)
 
     monkeypatch.setattr(policy, "suggest", spy)
-    return calls
+    return made
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def decided(monkeypatch):
     configuration = {}
     monkeypatch.setattr(
         "metahpo.suggest.policy.suggest",
-        lambda *_, **__: Decision((dict(configuration),), Source.PORTFOLIO, "Told to."),
+        lambda *_, **__: Decision((dict(configuration),), Source.PORTFOLIO, "By the test."),
     )
     return configuration
 
@@ -100,7 +100,7 @@ def logged(monkeypatch):
 # ---- the first trial -----------------------------------------------------------------------
 
 
-def test_the_first_trial_is_a_recommendation():
+def test_the_first_trial_is_a_recommendation_from_the_history():
     study = optuna.create_study(sampler=MetaSampler(history=PAST, seed=0))
     study.optimize(objective, n_trials=1)
     assert study.best_value < 0.5
@@ -114,12 +114,12 @@ def test_the_first_trials_that_run_at_once_differ():
     assert len({tuple(c.values()) for c in tried}) == 4
 
 
-def test_trials_that_decide_at_once_differ(asked):
+def test_trials_that_decide_at_once_differ(calls):
     study = optuna.create_study(sampler=MetaSampler(history=PAST, seed=0))
     trials = [study.ask() for _ in range(4)]
     # The last one decides first, when nothing is known of the others' plans.
     tried = [suggest_all(trial) for trial in reversed(trials)]
-    assert [options["count"] for _, _, options in asked] == [4, 3, 2, 1]
+    assert [options["count"] for _, _, options in calls] == [4, 3, 2, 1]
     assert len({tuple(c.values()) for c in tried}) == 4
 
 
@@ -156,7 +156,7 @@ def test_without_any_history_the_first_trial_is_random():
         (math.nan, FloatDistribution(0, 1), ...),
     ],
 )
-def test_a_recommendation_is_fitted_to_what_the_objective_asks(
+def test_a_recommendation_is_fitted_to_the_requested_distribution(
     decided, recommended, distribution, expected
 ):
     decided["x"] = recommended
@@ -169,7 +169,7 @@ def test_a_recommendation_is_fitted_to_what_the_objective_asks(
         assert type(got) is type(expected)
 
 
-def test_a_recommendation_is_known_by_synonyms():
+def test_a_recommendation_is_served_under_synonyms():
     def renamed(trial):
         rate = trial.suggest_float("learning_rate", 1e-4, 0.1, log=True)
         return -value({"lr": rate, "layers": trial.suggest_int("num_layers", 1, 8)} | rest(trial))
@@ -182,7 +182,7 @@ def test_a_recommendation_is_known_by_synonyms():
     assert study.best_value < 0.5
 
 
-def test_what_the_recommendation_lacks_is_random_and_reproducible():
+def test_a_value_missing_from_a_recommendation_is_random_and_reproducible():
     def wider(trial):
         return objective(trial) + trial.suggest_float("new", 0, 1)
 
@@ -198,7 +198,7 @@ def test_what_the_recommendation_lacks_is_random_and_reproducible():
 # ---- the space -----------------------------------------------------------------------------
 
 
-def test_the_space_is_all_that_was_asked_as_it_was_asked_last(asked):
+def test_the_space_is_the_latest_distribution_of_every_hyperparameter(calls):
     def changing(trial):
         if trial.number == 0:
             return trial.suggest_float("a", 0, 1) + trial.suggest_int("once", 0, 3)
@@ -206,7 +206,7 @@ def test_the_space_is_all_that_was_asked_as_it_was_asked_last(asked):
 
     study = optuna.create_study(sampler=MetaSampler(seed=0))
     study.optimize(changing, n_trials=4)
-    assert asked[-1][0].space.distributions == {
+    assert calls[-1][0].space.distributions == {
         "a": FloatDistribution(0, 2),
         "once": IntDistribution(0, 3),
         "b": FloatDistribution(0, 1),
@@ -234,7 +234,7 @@ def test_a_range_that_moves_is_served_within_its_new_bounds(logged):
 
 
 @pytest.mark.parametrize("warn", [True, False])
-def test_drawing_a_known_parameter_at_random_is_told(decided, logged, warn):
+def test_a_warning_names_a_known_parameter_that_is_drawn_at_random(decided, logged, warn):
     decided["x"] = 0.5
     sampler = MetaSampler(history=PAST, seed=0, warn_independent_sampling=warn)
     study = optuna.create_study(sampler=sampler)
@@ -245,7 +245,7 @@ def test_drawing_a_known_parameter_at_random_is_told(decided, logged, warn):
     assert all("'y' is drawn at random" in message for message in logged)
 
 
-def test_choices_that_are_not_hashable():
+def test_choices_may_be_unhashable():
     def nested(trial):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -257,18 +257,18 @@ def test_choices_that_are_not_hashable():
     assert len(study.trials) == 6
 
 
-def test_parameters_of_a_single_value_and_no_parameters(asked):
+def test_a_study_may_have_no_parameters_or_ones_with_a_single_value(calls):
     study = optuna.create_study(sampler=MetaSampler(history=PAST, seed=0))
     study.optimize(lambda trial: 1.0, n_trials=2)
     study.optimize(lambda trial: trial.suggest_int("only", 3, 3), n_trials=2)
     assert study.trials[-1].params == {"only": 3}
 
 
-# ---- what the policy is told ---------------------------------------------------------------
+# ---- the task for the policy ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("direction", "sign"), [("minimize", -1.0), ("maximize", 1.0)])
-def test_the_policy_sees_every_kind_of_trial(asked, direction, sign):
+def test_the_policy_sees_every_kind_of_trial(calls, direction, sign):
     study = optuna.create_study(direction=direction, sampler=MetaSampler(seed=0))
 
     def one_of_each(trial):
@@ -289,7 +289,7 @@ def test_the_policy_sees_every_kind_of_trial(asked, direction, sign):
     running = study.ask({"x": FloatDistribution(0, 1)})
     study.ask({"x": FloatDistribution(0, 1)})
 
-    task = asked[-1][0]
+    task = calls[-1][0]
     states = [trial.state for trial in task.trials]
     assert states == [
         TrialState.COMPLETE,
@@ -302,19 +302,19 @@ def test_the_policy_sees_every_kind_of_trial(asked, direction, sign):
     assert task.trials[-1].configuration == running.params
 
 
-def test_running_trials_tell_their_whole_plan(asked):
+def test_a_running_trial_counts_with_its_whole_planned_configuration(calls):
     study = optuna.create_study(sampler=MetaSampler(history=PAST, seed=0))
     study.optimize(objective, n_trials=2)
     first = study.ask()
     first.suggest_int("layers", 1, 8)
     second = study.ask()
     second.suggest_int("layers", 1, 8)
-    (plan,) = asked[-1][0].running
+    (plan,) = calls[-1][0].running
     assert set(plan.configuration) == {"lr", "layers", "optimizer"}
     assert plan.configuration == suggest_all(first)
 
 
-def test_a_trial_taken_up_again_keeps_its_plan():
+def test_a_resumed_trial_keeps_its_planned_configuration():
     study = optuna.create_study(sampler=MetaSampler(history=PAST, seed=0))
     study.optimize(objective, n_trials=2)
     trial = study.ask()
@@ -326,7 +326,7 @@ def test_a_trial_taken_up_again_keeps_its_plan():
 # ---- enqueued and partly fixed trials ------------------------------------------------------
 
 
-def test_enqueued_trials():
+def test_enqueued_values_are_tried_unchanged():
     study = optuna.create_study(sampler=MetaSampler(history=PAST, seed=0))
     study.enqueue_trial({"lr": 0.5, "layers": 7, "optimizer": "sgd"})
     study.enqueue_trial({"layers": 7})
@@ -338,7 +338,7 @@ def test_enqueued_trials():
     assert {trial.state for trial in study.trials} == {OptunaState.COMPLETE}
 
 
-def test_partial_fixed_sampler():
+def test_values_fixed_by_partial_fixed_sampler_are_kept():
     study = optuna.create_study(sampler=MetaSampler(history=PAST, seed=0))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -350,19 +350,19 @@ def test_partial_fixed_sampler():
 # ---- the task's meta-features --------------------------------------------------------------
 
 
-def test_metafeatures_are_kept_with_the_study(asked):
+def test_metafeatures_are_stored_with_the_study(calls):
     storage = optuna.storages.InMemoryStorage()
-    told = optuna.create_study(
+    described = optuna.create_study(
         storage=storage, study_name="a", sampler=MetaSampler(history=PAST, task={"rows": 100})
     )
-    told.optimize(objective, n_trials=1)
+    described.optimize(objective, n_trials=1)
     worker = optuna.load_study(storage=storage, study_name="a", sampler=MetaSampler(history=PAST))
     worker.optimize(objective, n_trials=1)
-    assert asked[-1][0].metafeatures == {"rows": 100.0}
+    assert calls[-1][0].metafeatures == {"rows": 100.0}
 
 
 @pytest.mark.parametrize("task", [5, ["rows"], {"rows": "many"}, {3: 1.0}, {"rows": None}])
-def test_metafeatures_of_the_wrong_type(task):
+def test_metafeatures_of_the_wrong_type_are_an_error(task):
     with pytest.raises(TypeError, match="task must"):
         MetaSampler(task=task)
 
@@ -416,7 +416,7 @@ def params_with(sampler, n_trials: int = 5) -> list[dict]:
 
 
 @pytest.mark.parametrize("history", [[], PAST])
-def test_a_seed_reproduces(history):
+def test_equal_seeds_give_equal_suggestions(history):
     first, again, other = (
         params_with(MetaSampler(history=history, seed=seed)) for seed in (0, 0, 1)
     )
@@ -425,11 +425,11 @@ def test_a_seed_reproduces(history):
     assert history or first != other
 
 
-def test_no_seed_differs():
+def test_without_a_seed_suggestions_differ():
     assert params_with(MetaSampler(), 2) != params_with(MetaSampler(), 2)
 
 
-def test_the_order_of_asking_does_not_matter():
+def test_the_order_in_which_trials_decide_does_not_matter():
     def served(order):
         study = optuna.create_study(sampler=MetaSampler(seed=0))
         trials = [study.ask() for _ in range(3)]
@@ -445,7 +445,7 @@ def test_reseeding_changes_the_suggestions():
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s))])
-def test_a_copy_goes_on_alike(duplicate):
+def test_a_copied_sampler_continues_like_the_original(duplicate):
     sampler = MetaSampler(history=PAST, seed=0)
     study = optuna.create_study(sampler=sampler)
     study.optimize(objective, n_trials=2)
@@ -465,7 +465,7 @@ def test_one_sampler_serves_two_studies():
 
 
 @pytest.mark.parametrize(("seed", "error"), [("0", TypeError), (1.5, TypeError), (-1, ValueError)])
-def test_wrong_seeds(seed, error):
+def test_wrong_seeds_are_errors(seed, error):
     with pytest.raises(error, match="seed must"):
         MetaSampler(seed=seed)
 
@@ -473,14 +473,14 @@ def test_wrong_seeds(seed, error):
 # ---- Optuna's machinery --------------------------------------------------------------------
 
 
-def test_threads():
+def test_a_study_runs_in_threads_without_repeating_a_trial():
     study = optuna.create_study(sampler=MetaSampler(history=PAST, seed=0))
     study.optimize(objective, n_trials=12, n_jobs=4)
     assert {trial.state for trial in study.trials} == {OptunaState.COMPLETE}
     assert len({tuple(sorted(trial.params.items())) for trial in study.trials}) == 12
 
 
-def test_hyperband():
+def test_a_study_runs_under_hyperband_without_repeating_a_trial():
     def reporting(trial):
         loss = objective(trial)
         for step in range(1, 10):
@@ -498,7 +498,7 @@ def test_hyperband():
     assert len({trial.params["lr"] for trial in study.trials}) == 15
 
 
-def test_several_objectives_are_refused():
+def test_several_objectives_are_an_error():
     study = optuna.create_study(directions=["minimize"] * 2, sampler=MetaSampler())
     with pytest.raises(ValueError, match="multi-objective"):
         study.optimize(lambda trial: (square(trial), 0.0), n_trials=1)

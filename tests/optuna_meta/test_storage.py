@@ -1,4 +1,4 @@
-"""Optuna's histories: every kind of storage tells the same, and none is touched."""
+"""Reading Optuna's storages: all kinds give the same tasks, and none is changed."""
 
 import math
 import sqlite3
@@ -18,16 +18,17 @@ from optuna.study import Study
 from optuna.trial import TrialState as OptunaState
 from optuna.trial import create_trial
 
-from metahpo.archive import SourceError, SourceWarning
+from metahpo.archive import (
+    EmptySourceError,
+    ReadOptions,
+    SourceError,
+    SourceWarning,
+    UnrecognisedSourceError,
+)
 from metahpo.tasks.space import Space
 from metahpo.tasks.task import Task, TrialState
-from optuna_meta.storage import (
-    TASK_ATTR,
-    read_source,
-    read_tasks,
-    study_task,
-    task_from_trials,
-)
+from optuna_meta.storage import OptunaReader, read_tasks
+from optuna_meta.study_task import TASK_ATTR, study_task, task_from_trials
 
 SPACE = Space(
     {
@@ -94,7 +95,7 @@ def url(path: Path) -> str:
 
 class TestEveryStorage:
     @pytest.mark.parametrize(("direction", "sign"), [("maximize", 1.0), ("minimize", -1.0)])
-    def test_trials(self, storage, direction, sign):
+    def test_every_kind_of_trial_is_read_with_its_maximised_value(self, storage, direction, sign):
         study = fill(create(storage, "mnist", direction))
         (task,) = read_tasks(storage)
         assert task.name == "mnist"
@@ -121,7 +122,7 @@ class TestEveryStorage:
         assert task.trials[0].cost == pytest.approx(stored[0].duration.total_seconds())
         assert task.trials[-1].cost is None
 
-    def test_a_live_study_is_told_the_same(self, storage):
+    def test_a_study_in_memory_equals_what_is_read_from_its_storage(self, storage):
         study = fill(create(storage, "mnist"))
         study._storage.set_study_system_attr(study._study_id, TASK_ATTR, {"rows": 10})
         (read,) = read_tasks(storage)
@@ -134,19 +135,18 @@ class TestEveryStorage:
             read.metafeatures,
         )
 
-    def test_studies(self, storage):
+    def test_studies_come_in_the_order_of_creation_without_excluded_ones(self, storage):
         for name in ("b", "a", "c"):
             fill(create(storage, name))
         assert [task.name for task in read_tasks(storage)] == ["b", "a", "c"]
         assert [task.name for task in read_tasks(storage, exclude={"a"})] == ["b", "c"]
 
-    def test_a_study_among_others(self, storage):
+    def test_a_study_object_gives_that_study_alone(self, storage):
         studies = [fill(create(storage, name)) for name in ("a", "b", "c")]
         assert [task.name for task in read_tasks(studies[1])] == ["b"]
         assert read_tasks(studies[1]) == read_tasks(storage)[1:2]
-        assert [task.name for task in read_tasks([studies[2], studies[0]])] == ["c", "a"]
 
-    def test_studies_that_tell_nothing_are_named(self, storage):
+    def test_a_warning_names_the_studies_that_are_skipped(self, storage):
         fill(create(storage, "good"))
         create(storage, "empty").ask()
         both = optuna.create_study(
@@ -157,13 +157,13 @@ class TestEveryStorage:
         with pytest.warns(SourceWarning, match=expected):
             assert [task.name for task in read_tasks(storage)] == ["good"]
 
-    def test_a_long_list_of_those_is_cut(self, storage):
+    def test_the_warning_names_five_skipped_studies_at_most(self, storage):
         for number in range(8):
             create(storage, f"empty {number}")
         with pytest.warns(SourceWarning, match=r"skipped 8 studies.*'empty 4' .* and 3 more$"):
             assert read_tasks(storage) == []
 
-    def test_an_excluded_study_is_not_named(self, storage):
+    def test_an_excluded_study_is_not_in_the_warning(self, storage):
         create(storage, "current")
         assert read_tasks(storage, exclude=["current"]) == []
 
@@ -176,14 +176,14 @@ class TestEveryStorage:
             (None, {}),
         ],
     )
-    def test_metafeatures(self, storage, attribute, expected):
+    def test_metafeatures_are_the_numbers_in_the_attribute(self, storage, attribute, expected):
         study = fill(create(storage, "mnist"))
         study._storage.set_study_system_attr(study._study_id, TASK_ATTR, attribute)
         assert read_tasks(storage)[0].metafeatures == expected
 
 
 class TestDatabases:
-    def test_the_file_is_not_touched(self, url, path):
+    def test_reading_does_not_change_the_file(self, url, path):
         before, listing = path.read_bytes(), sorted(path.parent.iterdir())
         modified = path.stat().st_mtime_ns
         assert [task.name for task in read_tasks(url)] == ["mnist"]
@@ -191,64 +191,63 @@ class TestDatabases:
         assert path.stat().st_mtime_ns == modified
         assert sorted(path.parent.iterdir()) == listing
 
-    def test_a_file_that_may_not_be_written(self, url, path):
+    def test_a_read_only_file_is_read(self, url, path):
         path.chmod(0o400)
         assert [task.name for task in read_tasks(url)] == ["mnist"]
 
-    def test_a_url_that_is_read_only_already(self, url, path):
+    def test_a_read_only_url_is_read(self, url, path):
         quoted = str(path).replace(" ", "%20").replace("#", "%23")
         (task,) = read_tasks(f"sqlite:///file:{quoted}?mode=ro&uri=true")
         assert task.trials == read_tasks(url)[0].trials
 
-    def test_a_mistyped_url_creates_nothing(self, tmp_path):
+    def test_a_mistyped_url_is_an_error_and_creates_no_file(self, tmp_path):
         missing = tmp_path / "hpo.db"
         for text in (f"sqlite:///{missing}", f"sqlite:///file:{missing}?uri=true", str(missing)):
-            with pytest.raises(SourceError, match=r"hpo\.db"):
+            with pytest.raises(SourceError, match=r"hpo\.db|neither a storage URL nor a file"):
                 read_tasks(text)
         assert not list(tmp_path.iterdir())
 
     @pytest.mark.parametrize("text", ["sqlite://", "sqlite:///:memory:"])
-    def test_a_database_in_memory_has_no_history(self, text):
+    def test_a_database_in_memory_is_an_error(self, text):
         with pytest.raises(SourceError, match="in memory"):
             read_tasks(text)
 
     @pytest.mark.parametrize(
         ("text", "why"),
-        [("s3://bucket/x", "'s3' is not the scheme"), ("://", "not the scheme")],
+        [("s3://bucket/x", "'s3' is not a database's scheme"), ("://", "not a database's")],
     )
-    def test_no_database(self, text, why):
-        with pytest.raises(SourceError, match=why) as caught:
+    def test_the_url_of_something_else_is_not_recognised(self, text, why):
+        with pytest.raises(UnrecognisedSourceError, match=why):
             read_tasks(text)
-        assert not caught.value.recognised
 
-    def test_a_driver_that_is_not_installed(self):
+    def test_a_missing_driver_is_an_error_without_the_password(self):
         with pytest.raises(SourceError, match="driver for 'mysql'") as caught:
             read_tasks("mysql://user:secret@host/hpo")
-        assert caught.value.recognised
+        assert not isinstance(caught.value, UnrecognisedSourceError)
         assert "secret" not in str(caught.value)
 
-    def test_a_database_of_something_else(self, path):
+    def test_a_database_without_optunas_tables_is_an_error(self, path):
         with sqlite3.connect(path) as connection:
             connection.execute("CREATE TABLE x (y)")
         connection.close()
         with pytest.raises(SourceError, match="no such table: studies"):
             read_tasks(f"sqlite:///{path}")
 
-    def test_a_file_of_something_else(self, path):
+    def test_a_file_that_is_no_storage_is_an_error(self, path):
         path.write_text("no database")
         with pytest.raises(SourceError, match="not a database"):
             read_tasks(f"sqlite:///{path}")
         with pytest.raises(SourceError, match="neither an SQLite file nor a journal"):
             read_tasks(str(path))
 
-    def test_a_broken_distribution(self, url, path):
+    def test_a_broken_distribution_is_an_error(self, url, path):
         with sqlite3.connect(path) as connection:
             connection.execute("UPDATE trial_params SET distribution_json = '{'")
         connection.close()
         with pytest.raises(SourceError, match="not the JSON text of a distribution"):
             read_tasks(url)
 
-    def test_distributions_that_former_versions_wrote(self, url, path):
+    def test_distributions_of_former_optuna_versions_are_read(self, url, path):
         former = '{"name": "LogUniformDistribution", "attributes": {"low": 0.0001, "high": 0.1}}'
         with sqlite3.connect(path) as connection:
             connection.execute(
@@ -257,7 +256,7 @@ class TestDatabases:
         connection.close()
         assert read_tasks(url)[0].space.distributions["lr"] == SPACE.distributions["lr"]
 
-    def test_reading_while_another_writes(self, url):
+    def test_a_study_is_read_while_another_process_writes(self, url):
         study = optuna.load_study(study_name="mnist", storage=url)
         trial = study.ask()
         trial.suggest_float("lr", 1e-4, 1e-1, log=True)
@@ -267,13 +266,13 @@ class TestDatabases:
 
 
 class TestFiles:
-    def test_the_path_of_a_database(self, url, path):
+    def test_the_path_of_a_database_is_read_like_its_url(self, url, path):
         assert read_tasks(str(path)) == read_tasks(url)
-        assert read_source(str(path), metric=None, mode=None) == read_tasks(url)
+        assert OptunaReader().read(str(path), ReadOptions()) == read_tasks(url)
         renamed = path.rename(path.with_name("which?%41"))
         assert [task.name for task in read_tasks(str(renamed))] == ["mnist"]
 
-    def test_the_path_of_a_journal(self, tmp_path):
+    def test_the_path_of_a_journal_is_read_and_not_changed(self, tmp_path):
         path = tmp_path / "journal"
         fill(create(JournalStorage(JournalFileBackend(str(path))), "mnist"))
         before = path.read_bytes()
@@ -281,9 +280,21 @@ class TestFiles:
         assert path.read_bytes() == before
         assert list(tmp_path.iterdir()) == [path]
 
-    def test_a_folder(self, tmp_path):
-        with pytest.raises(SourceError, match="neither a storage URL nor a file"):
+    def test_a_folder_is_not_recognised(self, tmp_path):
+        with pytest.raises(UnrecognisedSourceError, match="neither a storage URL nor a file"):
             read_tasks(str(tmp_path))
+
+
+class TestReader:
+    def test_a_storage_without_tasks_is_an_error_that_names_it(self, tmp_path):
+        url = f"sqlite:///{tmp_path / 'hpo.db'}"
+        study = create(RDBStorage(url), "begun")
+        for source, name in ((url, "hpo.db"), (study, "study 'begun'")):
+            with (
+                pytest.raises(EmptySourceError, match=f"{name}.*with one objective and a finish"),
+                pytest.warns(SourceWarning, match="begun"),
+            ):
+                OptunaReader().read(source, ReadOptions())
 
 
 def lowest(distribution: BaseDistribution) -> float:
@@ -292,15 +303,15 @@ def lowest(distribution: BaseDistribution) -> float:
     return distribution.low
 
 
-def told(*asked: BaseDistribution) -> Task:
-    """The task of a study whose trials asked for one hyperparameter in different ranges."""
+def requesting(*distributions: BaseDistribution) -> Task:
+    """The task of a study whose trials requested one hyperparameter in different ranges."""
     trials = [
         create_trial(
             params={"x": lowest(distribution)},
             distributions={"x": distribution},
             value=0.0,
         )
-        for distribution in asked
+        for distribution in distributions
     ]
     return task_from_trials("t", trials, optuna.study.StudyDirection.MAXIMIZE)
 
@@ -339,25 +350,25 @@ class TestDynamicRanges:
             ),
         ],
     )
-    def test_the_widest_or_the_latest(self, first, second, expected):
-        task = told(first, second)
+    def test_ranges_are_joined_and_kinds_are_the_latest(self, first, second, expected):
+        task = requesting(first, second)
         assert task.space.distributions["x"] == expected
 
 
-class TestLiveTrials:
-    def test_a_known_space_is_taken_as_it_is(self):
+class TestTrialsInMemory:
+    def test_a_given_space_is_kept(self):
         task = task_from_trials("t", [], optuna.study.StudyDirection.MAXIMIZE, space=SPACE)
         assert task.space is SPACE
         assert task.created is None
 
-    def test_nan_is_a_failure(self):
+    def test_a_trial_with_the_value_nan_has_failed(self):
         trial = create_trial(value=1.0)
         trial.value = math.nan
         task = task_from_trials("t", [trial], optuna.study.StudyDirection.MAXIMIZE)
         assert task.trials[0].state is TrialState.FAILED
         assert task.trials[0].value is None
 
-    def test_a_pruned_trial_whose_last_report_is_nan_is_a_failure(self):
+    def test_a_pruned_trial_whose_last_report_is_nan_has_failed(self):
         trial = create_trial(
             state=OptunaState.PRUNED, intermediate_values={1: 0.5, 2: math.nan}, value=0.5
         )

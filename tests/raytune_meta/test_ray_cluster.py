@@ -63,7 +63,7 @@ PROGRAM = textwrap.dedent(
             )
             print("nodes alive", alive_before(time.monotonic() + 120))
             print("trials", sorted({trial.status for trial in analysis.trials}))
-            task = search._known()[0]
+            task = search._task_and_history()[0]
             print("observed", len(task.observed), "of", len(task.trials))
             print("running", len(task.running))
             curves = {tuple(step for step, _ in trial.curve) for trial in task.trials}
@@ -79,8 +79,7 @@ PROGRAM = textwrap.dedent(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_node_dies_in_the_middle(tmp_path):
-    """All trials end, and each one's reports are counted once."""
+def test_all_trials_end_and_count_once_where_a_node_dies(tmp_path):
     (tmp_path / "sweep.py").write_text(PROGRAM)
     done = subprocess.run(
         [sys.executable, "sweep.py", str(tmp_path / "results")],
@@ -91,14 +90,14 @@ def test_a_node_dies_in_the_middle(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    told = done.stdout.splitlines()
-    assert "killed a node" in told
-    assert "nodes alive 2" in told
-    assert "trials ['TERMINATED']" in told
-    assert "observed 8 of 8" in told
-    assert "running 0" in told
-    assert "curves {(1.0, 2.0, 3.0, 4.0, 5.0, 6.0)}" in told
-    retried = next(line for line in told if line.startswith("retried "))
+    lines = done.stdout.splitlines()
+    assert "killed a node" in lines
+    assert "nodes alive 2" in lines
+    assert "trials ['TERMINATED']" in lines
+    assert "observed 8 of 8" in lines
+    assert "running 0" in lines
+    assert "curves {(1.0, 2.0, 3.0, 4.0, 5.0, 6.0)}" in lines
+    retried = next(line for line in lines if line.startswith("retried "))
     assert int(retried.split()[1]) >= 1
 
 

@@ -1,4 +1,4 @@
-"""MetaSearch as Ray calls it: the Searcher's contract and its traps, without a cluster."""
+"""MetaSearch as Ray calls it: the contract of a searcher and its pitfalls, without a cluster."""
 
 import importlib
 import json
@@ -20,7 +20,7 @@ from ray.tune.search import ConcurrencyLimiter, Searcher
 from ray.tune.search.search_generator import SearchGenerator
 
 from metahpo import Archive, Space, Task, Trial
-from metahpo.archive import SourceError
+from metahpo.archive import SourceError, SourceWarning
 from metahpo.tasks.task import TrialState
 from raytune_meta import MetaSearch
 
@@ -61,39 +61,39 @@ def run(search: MetaSearch, numbers, value=loss) -> list[dict]:
     return configs
 
 
-def told(search: MetaSearch) -> Task:
+def sweep_task(search: MetaSearch) -> Task:
     return search._ledger.task("sweep", search._space.space, search.mode, {})
 
 
-# ---- what Ray tells beforehand -------------------------------------------------------------
+# ---- space, metric and mode ----------------------------------------------------------------
 
 
-def test_the_contract_of_names():
+def test_the_names_that_ray_relies_on_are_there():
     search = MetaSearch()
     assert isinstance(search, Searcher)
     assert not hasattr(search, "searcher")  # that is how Ray finds wrappers
     assert search.suggest.__code__.co_varnames[1] == "trial_id"
 
 
-def test_ray_gives_space_metric_and_mode():
+def test_space_metric_and_mode_come_from_ray():
     search = searcher()
     assert (search.metric, search.mode) == ("loss", "min")
     assert search.suggest(trial_id="a").keys() == {"x", "model"}
 
 
-def test_a_space_of_ones_own_keeps_its_constants():
+def test_a_space_given_to_the_constructor_keeps_its_constants():
     search = MetaSearch(SPACE, "loss", "min", seed=0)
     assert not search.set_search_properties(None, None, {"other": 1})
     assert search.suggest("a")["k"] == 3
 
 
-def test_metric_and_mode_may_come_apart_from_the_space():
+def test_metric_and_mode_may_come_from_ray_without_the_space():
     search = MetaSearch(SPACE, seed=0)
     search.set_search_properties("loss", "min", {"other": 1})
     assert search.suggest("a")
 
 
-def test_functions_and_objects_in_a_space_of_ones_own():
+def test_functions_and_objects_in_a_space_are_resolved():
     class Thing:
         pass
 
@@ -119,19 +119,19 @@ def test_functions_and_objects_in_a_space_of_ones_own():
         ({}, "the `metric` .*or `mode`"),
     ],
 )
-def test_what_is_missing(arguments, message):
+def test_a_missing_metric_or_mode_raises_rays_message(arguments, message):
     """Ray's own messages."""
     with pytest.raises(RuntimeError, match=message):
         MetaSearch(SPACE, **arguments).suggest("a")
 
 
 @pytest.mark.parametrize("space", [None, {}, {"k": 3}])
-def test_no_space(space):
+def test_a_missing_space_raises_rays_message(space):
     with pytest.raises(RuntimeError, match="no search space has been defined"):
         MetaSearch(space, "loss", "min").suggest("a")
 
 
-def test_a_mode_alone_means_the_anonymous_metric():
+def test_a_mode_without_a_metric_means_rays_anonymous_metric():
     search = MetaSearch(SPACE, mode="max", seed=0)
     search.suggest("a")
     assert search.metric == "_metric"
@@ -154,7 +154,7 @@ def test_a_mode_alone_means_the_anonymous_metric():
         ({"space": {"x": tune.grid_search([1, 2])}}, ValueError),
     ],
 )
-def test_wrong_arguments(arguments, error):
+def test_wrong_arguments_are_errors_at_construction(arguments, error):
     with pytest.raises(error):
         MetaSearch(**arguments)
 
@@ -162,26 +162,26 @@ def test_wrong_arguments(arguments, error):
 # ---- suggesting ----------------------------------------------------------------------------
 
 
-def test_it_converges():
+def test_the_search_converges():
     search = searcher()
     assert min(loss(config) for config in run(search, range(25))) < 0.05
 
 
-def test_a_quadratic_is_solved_to_a_hundredth():
+def test_a_quadratic_is_solved_within_thirty_trials():
     """Ray's own test of convergence, with a third of its trials."""
     search = MetaSearch({"x": tune.uniform(-20, 20)}, "loss", "min", seed=0)
     tried = run(search, range(30), lambda config: config["x"] ** 2)
     assert min(abs(config["x"]) for config in tried) < 0.01
 
 
-def test_one_at_a_time_it_decides_as_the_policy_does():
+def test_one_trial_at_a_time_gives_what_the_policy_suggests():
     """Every result is used: nothing is planned ahead."""
     from metahpo.suggest.plugin import trial_seed
     from metahpo.suggest.policy import suggest
 
     search, history = searcher(limit=1, history=past()), [past()]
     for number in range(6):
-        task = told(search)
+        task = sweep_task(search)
         expected = suggest(
             task, history, seed=trial_seed(0, number), define_by_run=False
         ).configurations[0]
@@ -194,7 +194,7 @@ def test_the_first_trials_come_from_history():
     assert loss(config) < 0.5
 
 
-def test_in_parallel_nothing_is_repeated_and_results_are_used():
+def test_parallel_trials_are_not_repeated_and_use_results():
     search = searcher(limit=4, history=past())
     running, tried = {}, []
     for number in range(16):
@@ -209,7 +209,7 @@ def test_in_parallel_nothing_is_repeated_and_results_are_used():
     assert min(abs(x - 2) for x, _ in tried) < 0.3
 
 
-def test_a_plan_is_thrown_away_when_a_generation_has_ended():
+def test_a_plan_is_discarded_when_a_generation_has_ended():
     search = searcher(limit=3)
     for trial_id in "abc":
         search.suggest(trial_id)
@@ -223,7 +223,7 @@ def test_a_plan_is_thrown_away_when_a_generation_has_ended():
     assert search._plan.ended == 3
 
 
-def test_a_plan_that_still_holds_is_used():
+def test_a_recent_plan_is_used():
     search = searcher(limit=3)
     for trial_id in "abc":
         search.suggest(trial_id)
@@ -234,7 +234,7 @@ def test_a_plan_that_still_holds_is_used():
     assert {"x": config["x"], "model/lr": config["model"]["lr"]} == ahead
 
 
-def test_a_limiter_hands_its_limit_over():
+def test_a_concurrency_limiter_passes_its_limit_on():
     search = searcher()
     limiter = ConcurrencyLimiter(search, max_concurrent=2)
     assert [limiter.suggest(i) is None for i in "abc"] == [False, False, True]
@@ -242,7 +242,7 @@ def test_a_limiter_hands_its_limit_over():
     assert limiter.suggest("c") is not None
 
 
-def test_seeds():
+def test_equal_seeds_give_equal_suggestions_and_others_do_not():
     assert run(searcher(seed=1), range(3)) == run(searcher(seed=1), range(3))
     first, second = (run(searcher(seed=s, surrogate="gp"), range(1)) for s in (1, 2))
     assert first != second
@@ -251,7 +251,7 @@ def test_seeds():
 # ---- points --------------------------------------------------------------------------------
 
 
-def test_points_are_used_as_they_are():
+def test_points_to_evaluate_are_run_unchanged_and_first():
     points = [
         {"x": 1.5, "model": {"lr": 0.02}},
         {"x": 7.0, "model/lr": 1e-9, "extra": "kept"},  # beyond the bounds
@@ -263,34 +263,34 @@ def test_points_are_used_as_they_are():
     assert second == {"x": 7.0, "model": {"lr": 1e-9}, "extra": "kept"}
     assert third["x"] == -1.0
     assert 1e-4 <= third["model"]["lr"] <= 1
-    assert [t.configuration["x"] for t in told(search).trials] == [1.5, 7.0, -1.0]
+    assert [t.configuration["x"] for t in sweep_task(search).trials] == [1.5, 7.0, -1.0]
     assert run(search, [3])[0]["x"] not in (1.5, 7.0, -1.0)
 
 
-def test_points_in_conditional_spaces():
+def test_points_to_evaluate_may_be_conditional():
     model = tune.choice(
         [{"kind": "svm", "C": tune.uniform(0, 1)}, {"kind": "net", "lr": tune.uniform(0, 1)}]
     )
     point = {"model": {"kind": "net", "lr": 0.25}}
     search = MetaSearch({"model": model}, "loss", "min", points_to_evaluate=[point])
     assert search.suggest("a") == point
-    assert told(search).trials[0].configuration == {"model/kind": "net", "model/lr": 0.25}
+    assert sweep_task(search).trials[0].configuration == {"model/kind": "net", "model/lr": 0.25}
 
 
-def test_known_rewards_are_learned_and_not_run():
+def test_points_with_rewards_are_learned_from_and_not_run():
     points = [{"x": 2.0, "model": {"lr": 1e-4}}, {"x": -4.0, "model/lr": 1.0}]
     search = searcher(points_to_evaluate=points, evaluated_rewards=[0.0001, 37.0])
     assert search.suggest("a") not in points
-    assert [trial.value for trial in told(search).observed] == [-0.0001, -37.0]
+    assert [trial.value for trial in sweep_task(search).observed] == [-0.0001, -37.0]
 
 
-def test_add_evaluated_point():
+def test_trials_that_were_run_elsewhere_are_added():
     search = searcher()
     point = {"x": 1.0, "model": {"lr": 0.1}}
     search.add_evaluated_point(point, 1.1, intermediate_values=[5.0, 3.0])
     search.add_evaluated_point(point, 1.0, error=True)
     search.add_evaluated_point(point, 9.0, pruned=True)
-    first, failed, pruned = told(search).trials
+    first, failed, pruned = sweep_task(search).trials
     assert (first.value, len(first.curve)) == (-1.1, 3)
     assert failed.value is None
     assert pruned.value == -9.0
@@ -300,52 +300,52 @@ def test_add_evaluated_point():
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None, "text", True, []])
-def test_values_that_are_none(value):
+def test_a_value_that_is_not_finite_is_a_failure(value):
     search = searcher()
     run(search, range(3))
     search.suggest("bad")
     search.on_trial_result("bad", result(value))
     search.on_trial_complete("bad", result(value))
-    assert told(search).trials[-1].state is TrialState.FAILED
+    assert sweep_task(search).trials[-1].state is TrialState.FAILED
     assert math.isfinite(run(search, [9])[0]["x"])
 
 
-def test_numpy_values_are_numbers():
+def test_a_numpy_value_is_a_number():
     search = searcher()
     search.suggest("a")
     search.on_trial_complete("a", result(np.float32(1.5)))
-    assert told(search).trials[0].value == -1.5
+    assert sweep_task(search).trials[0].value == -1.5
 
 
-def test_results_that_lack_the_metric():
+def test_a_trial_whose_results_lack_the_metric_has_failed():
     search = searcher()
     search.suggest("a")
     search.on_trial_result("a", {"training_iteration": 1})
     search.on_trial_complete("a", {"training_iteration": 2})
-    assert told(search).failed
+    assert sweep_task(search).failed
     assert search.suggest("b")
 
 
-def test_errors():
+def test_a_trial_that_ends_with_an_error_has_no_value():
     search = searcher(limit=1)
     search.suggest("a")
     search.on_trial_result("a", result(1.0))
     search.on_trial_complete("a", error=True)
-    assert told(search).trials[0].value is None
+    assert sweep_task(search).trials[0].value is None
     assert search.suggest("b") is not None
 
 
-def test_a_scheduler_stops_a_trial_without_a_result():
+def test_the_last_report_counts_where_a_scheduler_stops_a_trial():
     """HyperBand does; the last report counts."""
     search = searcher(limit=1)
     search.suggest("a")
     search.on_trial_result("a", result(3.0, 1))
     search.on_trial_result("a", result(2.0, 2))
     search.on_trial_complete("a", result=None)
-    assert told(search).trials[0].value == -2.0
+    assert sweep_task(search).trials[0].value == -2.0
     search.suggest("b")
     search.on_trial_complete("b")  # before it reported anything
-    assert told(search).trials[1].state is TrialState.FAILED
+    assert sweep_task(search).trials[1].state is TrialState.FAILED
     assert search.suggest("c") is not None
 
 
@@ -354,45 +354,45 @@ def test_a_trial_that_was_stopped_early_counts_as_pruned():
     for trial_id, iteration in (("a", 9), ("b", 2)):
         search.suggest(trial_id)
         search.on_trial_complete(trial_id, result(1.0, iteration))
-    assert [t.state for t in told(search).trials] == [TrialState.COMPLETE, TrialState.PRUNED]
+    assert [t.state for t in sweep_task(search).trials] == [TrialState.COMPLETE, TrialState.PRUNED]
 
 
-def test_repeated_reports_count_once():
+def test_the_later_report_of_an_iteration_counts():
     search = searcher()
     search.suggest("a")
     for iteration, value in ((1, 5.0), (2, 4.0), (3, 3.0), (2, 4.5), (3, 3.5)):
         search.on_trial_result("a", result(value, iteration))
     search.on_trial_complete("a", result(3.5, 3))
-    assert told(search).trials[0].curve == ((1, -5.0), (2, -4.5), (3, -3.5))
+    assert sweep_task(search).trials[0].curve == ((1, -5.0), (2, -4.5), (3, -3.5))
 
 
-def test_running_trials_are_pending():
+def test_a_running_trial_is_pending():
     search = searcher()
     search.suggest("a")
     search.on_trial_result("a", result(1.0))
-    (trial,) = told(search).trials
+    (trial,) = sweep_task(search).trials
     assert (trial.state, trial.value) == (TrialState.RUNNING, None)
 
 
-def test_a_failed_trial_that_is_tried_again():
+def test_a_failed_trial_that_reports_again_is_running():
     search = searcher()
     search.suggest("a")
     search.on_trial_complete("a", error=True)
     search.on_trial_result("a", result(2.0, 1))
-    assert told(search).running
+    assert sweep_task(search).running
     search.on_trial_complete("a", result(1.0, 2))
-    assert told(search).trials[0].value == -1.0
+    assert sweep_task(search).trials[0].value == -1.0
 
 
-def test_trials_that_it_did_not_suggest():
+def test_a_trial_under_an_unknown_name_is_added_from_its_result():
     """Ray restarts errored trials under other names; results hold the configuration."""
     search = searcher()
     search.on_trial_complete("unknown")
     search.on_trial_result("unknown", {"loss": 1.0})
-    assert not told(search).trials
+    assert not sweep_task(search).trials
     config = {"config/x": 1.0, "config/model/lr": 0.1, "config/k": 3}
     search.on_trial_complete("other", {**result(1.0), **config})
-    assert told(search).trials[0].configuration == {"x": 1.0, "model/lr": 0.1}
+    assert sweep_task(search).trials[0].configuration == {"x": 1.0, "model/lr": 0.1}
 
 
 def test_a_model_that_fails_does_not_end_the_sweep(monkeypatch, caplog):
@@ -406,7 +406,7 @@ def test_a_model_that_fails_does_not_end_the_sweep(monkeypatch, caplog):
     assert "fallback" in search.explain("0")
 
 
-def test_explain():
+def test_an_explanation_names_the_source_and_the_past_tasks():
     search = searcher(history=past())
     run(search, range(3))
     assert "portfolio" in search.explain("t0")
@@ -419,7 +419,7 @@ def test_explain():
 
 
 @pytest.mark.parametrize("limit", [None, 1, 3])
-def test_five_and_five_are_ten(tmp_path, limit):
+def test_a_restored_sweep_continues_as_if_never_interrupted(tmp_path, limit):
     path = str(tmp_path / "state")
     once = run(searcher(limit, history=past()), range(10))
     first = searcher(limit, history=past())
@@ -432,7 +432,7 @@ def test_five_and_five_are_ten(tmp_path, limit):
     assert configs + run(second, range(5, 10)) == once
 
 
-def test_the_state_is_explicit(tmp_path):
+def test_the_saved_state_is_json_and_written_atomically(tmp_path):
     """JSON without a pickle, written as a whole."""
     search = searcher(limit=2, history=past(), points_to_evaluate=[{"x": 1.0}])
     run(search, range(4))
@@ -440,7 +440,7 @@ def test_the_state_is_explicit(tmp_path):
     search.save(str(tmp_path / "state"))
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
     state = json.loads((tmp_path / "state").read_text())
-    assert len(state["trials"]) == 5
+    assert len(state["ledger"]["trials"]) == 5
     before = (tmp_path / "state").read_text()
     search._seed = object()  # what JSON cannot hold
     with pytest.raises(TypeError):
@@ -450,9 +450,9 @@ def test_the_state_is_explicit(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"metahpo": 99}', "\x80\x04"])
-def test_what_is_no_saved_state(tmp_path, text):
+def test_another_file_is_not_restored(tmp_path, text):
     (tmp_path / "state").write_text(text)
-    with pytest.raises(ValueError, match=r"no saved state|newer version"):
+    with pytest.raises(ValueError, match=r"not a saved state|newer version"):
         MetaSearch().restore(str(tmp_path / "state"))
 
 
@@ -499,7 +499,7 @@ def test_a_saved_space_with_functions_must_be_given_again(tmp_path):
     assert config["f"] == config["x"]
 
 
-def test_it_pickles_at_any_time():
+def test_a_searcher_with_a_plan_under_way_can_be_pickled():
     """Tuner pickles it at construction."""
     search = searcher(limit=3, history=[past()])
     for trial_id in "abc":
@@ -530,10 +530,10 @@ def url(tmp_path: Path) -> str:
 
 
 def names(search: MetaSearch) -> list[str]:
-    return [task.name for task in search._known()[1]]
+    return [task.name for task in search._task_and_history()[1]]
 
 
-def test_every_kind_of_history(experiment, url, tmp_path):
+def test_every_kind_of_source_is_history(experiment, url, tmp_path):
     Archive(tmp_path / "archive").add(past())
     study = optuna.create_study(study_name="in memory")
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=2)
@@ -544,12 +544,36 @@ def test_every_kind_of_history(experiment, url, tmp_path):
     assert names(search) == ["run", "study", "past", "in memory", "past"]
 
 
-def test_a_history_that_is_not_there(tmp_path):
-    with pytest.raises(SourceError, match="nowhere"):
+def test_a_history_that_does_not_exist_is_an_error_that_names_it(tmp_path):
+    with pytest.raises(SourceError, match=r"nowhere.*archive: .*optuna: .*ray: "):
         searcher(history=str(tmp_path / "nowhere")).suggest("a")
 
 
-def test_an_experiment_without_the_metric(experiment):
+def test_the_first_sweep_in_a_shared_folder_has_no_history_and_no_error(tmp_path):
+    """Ray makes the sweep's own folder there before the first suggestion."""
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / ".validate_storage_marker").write_bytes(b"")
+    search = searcher(history=tmp_path)
+    assert search.suggest("a")
+    assert names(search) == []
+
+
+@pytest.mark.parametrize("history", [[], ()])
+def test_an_empty_list_is_no_history_and_no_error(history):
+    assert searcher(history=history).suggest("a")
+
+
+def test_a_database_without_finished_trials_is_an_error(tmp_path):
+    url = f"sqlite:///{tmp_path / 'new.db'}"
+    optuna.create_study(storage=url)
+    with (
+        pytest.raises(SourceError, match=r"new\.db holds no past task"),
+        pytest.warns(SourceWarning),
+    ):
+        searcher(history=url).suggest("a")
+
+
+def test_an_experiment_without_the_metric_is_an_error(experiment):
     with pytest.raises(SourceError, match="no trial reported the metric 'loss_of'"):
         MetaSearch(SPACE, "loss_of", "min", history=experiment).suggest("a")
 
@@ -566,7 +590,7 @@ def test_a_sweep_is_never_its_own_history(experiment):
 
 
 @pytest.mark.filterwarnings("ignore:Choices for a categorical:UserWarning")
-def test_choices_of_a_past_task_may_be_lists():
+def test_choices_of_past_tasks_may_be_lists():
     layers = CategoricalDistribution([[16, 16], [32]])  # type: ignore[list-item]
     configurations = [{"layers": [16, 16]}, {"layers": [32]}, {"layers": [16, 16]}]
     trials = tuple(Trial(c, float(i)) for i, c in enumerate(configurations))
@@ -579,12 +603,12 @@ def test_choices_of_a_past_task_may_be_lists():
 
 
 @pytest.mark.parametrize("package", ["metahpo", "optuna_meta", "metahpo.cli", "raytune_meta"])
-def test_ray_is_not_imported(package):
+def test_importing_a_package_does_not_import_ray(package):
     program = f"import sys, {package}; assert 'ray' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_without_ray(monkeypatch):
+def test_without_ray_the_error_says_what_to_install(monkeypatch):
     """It says what to install; reading experiments works all the same."""
     monkeypatch.setitem(sys.modules, "ray.tune", None)
     package = importlib.import_module("raytune_meta")

@@ -14,7 +14,7 @@ from ray.tune.search.sample import Categorical, Float
 
 from metahpo.tasks.space import Condition, Space
 from raytune_meta.domains import from_json, to_json
-from raytune_meta.space import SearchSpace, merged, nested
+from raytune_meta.nested_space import SearchSpace, merged, nested
 
 NESTED = {
     "model": {"lr": tune.loguniform(1e-4, 1e-1), "layers": tune.randint(1, 5), "bias": True},
@@ -65,7 +65,7 @@ def random_configurations(space: Space, count: int = 50) -> list[dict]:
         (FloatDistribution(0, 1), FloatDistribution(0, 1)),
     ],
 )
-def test_every_domain(domain, expected):
+def test_a_domain_becomes_a_distribution_and_values_it_might_draw(domain, expected):
     """As distributions; and every value that is made is one that Ray might draw."""
     search_space = SearchSpace({"x": domain})
     assert search_space.space.distributions == {"x": expected}
@@ -81,7 +81,7 @@ def test_every_domain(domain, expected):
         assert search_space.read({"x": value}) == finished
 
 
-def test_what_ray_draws_is_inside():
+def test_values_that_ray_draws_are_within_the_space():
     tree = {
         "a": tune.quniform(0.1, 0.5, 0.1),
         "b": tune.qrandint(1, 10, 3),
@@ -107,7 +107,7 @@ class TestNested:
             "1",
         )
 
-    def test_there_and_back(self):
+    def test_a_configuration_survives_the_way_through_the_tree(self):
         search_space = SearchSpace(NESTED)
         for configuration in random_configurations(search_space.space):
             tree = search_space.resolve(configuration, constants=False)
@@ -121,11 +121,11 @@ class TestNested:
             whole = search_space.resolve(configuration, constants=True)
             assert (whole["data"], whole["model"]["bias"]) == ("mnist", True)
 
-    def test_flat_trees_are_read_as_well(self):
+    def test_flat_trees_are_read(self):
         flat = {"model/lr": 0.01, "model": {"layers": 2}, "data": "x"}
         assert SearchSpace(NESTED).read(flat) == {"model/lr": 0.01, "model/layers": 2}
 
-    def test_taking_keys_apart(self):
+    def test_keys_are_split_at_slashes(self):
         assert nested({"a/b": 1, "a": {"c": 2}, "d": 3}) == {"a": {"b": 1, "c": 2}, "d": 3}
         assert merged({"a": {"b": 1}, "d": 1}, {"a": {"c": 2}}) == {"a": {"b": 1, "c": 2}, "d": 1}
         with pytest.raises(ValueError, match="both a value and a group"):
@@ -133,7 +133,7 @@ class TestNested:
 
 
 class TestConditional:
-    def test_conditions(self):
+    def test_choices_among_dictionaries_become_conditions(self):
         space = SearchSpace(CONDITIONAL).space
         assert space.conditions == {
             "model/C": Condition("model/kind", ("svm",)),
@@ -145,7 +145,7 @@ class TestConditional:
         }
         assert space.distributions["model/C"] != space.distributions["model/C#2"]
 
-    def test_there_and_back(self):
+    def test_a_configuration_survives_the_way_through_the_tree(self):
         search_space = SearchSpace(CONDITIONAL)
         seen = set()
         for configuration in random_configurations(search_space.space):
@@ -162,7 +162,7 @@ class TestConditional:
                 seen.add("sgd")
         assert seen == {"svm", "adam", "sgd"}
 
-    def test_a_choice_that_nothing_tells_apart(self):
+    def test_options_without_a_distinguishing_key_are_numbered(self):
         tree = {"c": tune.choice([{"a": tune.uniform(0, 1)}, {"b": tune.uniform(0, 1)}, [1, 2]])}
         search_space = SearchSpace(tree)
         assert search_space.space.names == ("c", "c/a", "c/b")
@@ -170,7 +170,7 @@ class TestConditional:
             tree = search_space.resolve(configuration, constants=False)
             assert search_space.read(tree) == configuration
 
-    def test_a_tree_of_no_option(self):
+    def test_a_tree_that_fits_no_option_is_left_out(self):
         read = SearchSpace(CONDITIONAL).read({"x": 0.5, "model": {"kind": "forest"}})
         assert read == {"x": 0.5}
 
@@ -180,7 +180,7 @@ class TestRefused:
         "tree",
         [{"x": tune.grid_search([1, 2])}, {"m": {"x": Categorical([1, 2]).grid()}}],
     )
-    def test_grid_search(self, tree):
+    def test_a_grid_search_is_refused(self, tree):
         with pytest.raises(ValueError, match="Grid search parameters cannot be automatically"):
             SearchSpace(tree)
 
@@ -192,24 +192,24 @@ class TestRefused:
             {"m": tune.choice([{"a/b": tune.uniform(0, 1)}, None])},
         ],
     )
-    def test_keys_with_a_slash(self, tree):
-        with pytest.raises(ValueError, match="the key 'a/b' of the search space holds '/'"):
+    def test_a_key_with_a_slash_above_a_domain_is_refused(self, tree):
+        with pytest.raises(ValueError, match="the key 'a/b' of the search space contains '/'"):
             SearchSpace(tree)
 
-    def test_constants_may_have_any_key(self):
+    def test_a_key_with_a_slash_above_a_constant_is_accepted(self):
         assert SearchSpace({"a/b": 1, "x": tune.uniform(0, 1)}).space.names == ("x",)
 
     @pytest.mark.parametrize(
         "domain", [tune.qrandint(4, 5, 3), tune.qlograndint(1, 2, 3), Float(0, 1).normal(0, 1)]
     )
-    def test_no_value(self, domain):
+    def test_a_domain_without_values_is_refused(self, domain):
         if isinstance(domain, Float):
             assert SearchSpace({"x": domain}).space.distributions["x"] == FloatDistribution(0, 1)
             return
         with pytest.raises(ValueError, match="'x' has no value"):
             SearchSpace({"x": domain})
 
-    def test_functions_and_legacy_expressions(self):
+    def test_functions_and_legacy_expressions_are_refused(self):
         with pytest.raises(ValueError, match="'x': MetaSearch does not support"):
             SearchSpace({"x": tune.sample_from(lambda: 1)})
         with pytest.raises(ValueError, match=r"use tune\.sample_from"):
@@ -218,7 +218,7 @@ class TestRefused:
 
 class TestJson:
     @pytest.mark.parametrize("tree", [NESTED, CONDITIONAL])
-    def test_there_and_back(self, tree):
+    def test_a_space_survives_the_way_through_json(self, tree):
         again = SearchSpace(from_json(json.loads(json.dumps(to_json(tree)))))
         assert again.space == SearchSpace(tree).space
         assert to_json(again.tree) == to_json(tree)
@@ -233,12 +233,12 @@ class TestJson:
             IntDistribution(1, 9, step=2),
         ],
     )
-    def test_domains(self, domain):
+    def test_a_domain_survives_the_way_through_json(self, domain):
         again = from_json(json.loads(json.dumps(to_json({"x": domain}))))
         assert SearchSpace(again).space == SearchSpace({"x": domain}).space
         assert math.isfinite(len(json.dumps(to_json(domain))))
 
-    def test_what_a_space_cannot_hold(self):
+    def test_other_objects_are_refused(self):
         with pytest.raises(TypeError, match="cannot hold"):
             to_json({"x": object()})
         with pytest.raises(ValueError, match="not a recorded search space"):

@@ -67,7 +67,7 @@ def ended(search: MetaSearch) -> bool:
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_tune_run_and_its_folder_as_history(tmp_path):
+def test_a_sweep_runs_and_its_folder_is_history_for_the_next(tmp_path):
     analysis = sweep(train, tmp_path)
     assert [trial.status for trial in analysis.trials] == ["TERMINATED"] * 6
     assert len({trial.config["m"]["x"] for trial in analysis.trials}) == 6
@@ -90,9 +90,24 @@ def test_tune_run_and_its_folder_as_history(tmp_path):
     assert abs(results.get_best_result().config["m"]["x"] - best) < 1.5
 
 
+@pytest.mark.parametrize("through_tuner", [True, pytest.param(False, marks=SLOW)])
+@pytest.mark.usefixtures("local_ray")
+def test_the_first_sweep_may_name_its_own_storage_as_history(tmp_path, through_tuner):
+    search = MetaSearch(history=tmp_path, seed=0)
+    if not through_tuner:
+        assert len(sweep(train, tmp_path, search_alg=search, num_samples=2).trials) == 2
+        return
+    config = tune.TuneConfig(
+        search_alg=search, metric="loss", mode="min", num_samples=2, reuse_actors=True
+    )
+    run_config = tune.RunConfig(storage_path=str(tmp_path), verbose=0)
+    results = tune.Tuner(train, param_space=SPACE, tune_config=config, run_config=run_config).fit()
+    assert results.num_errors == 0
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
-def test_without_a_limit(tmp_path):
+def test_a_sweep_without_a_concurrency_limit_ends(tmp_path):
     search = MetaSearch(seed=0)
     sweep(train, tmp_path, search_alg=search, max_concurrent_trials=None)
     assert len(search._ledger) == 6
@@ -111,7 +126,7 @@ def test_without_a_limit(tmp_path):
     ids=["asha", "hyperband", "median"],
 )
 @pytest.mark.usefixtures("local_ray")
-def test_schedulers(tmp_path, scheduler):
+def test_a_sweep_with_a_scheduler_ends(tmp_path, scheduler):
     search = MetaSearch(seed=0)
     sweep(train, tmp_path, search_alg=search, scheduler=scheduler())
     assert len(search._ledger) == 6
@@ -133,7 +148,7 @@ def test_invalid_values_do_not_end_the_sweep(tmp_path, monkeypatch, reuse_actors
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
-def test_errors_do_not_end_the_sweep(tmp_path):
+def test_failed_trials_do_not_end_the_sweep(tmp_path):
     points = [{"m": {"x": x}} for x in (-1.0, 1.0, -2.0)]
     search = MetaSearch(seed=0, points_to_evaluate=points)
     analysis = sweep(fail_below_zero, tmp_path, search_alg=search)
@@ -185,7 +200,7 @@ DRIVER = textwrap.dedent(
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_driver_that_is_killed_is_restored(tmp_path):
-    """Half-way through; the rest is suggested once."""
+    """It is killed half-way; the rest is suggested once."""
     (tmp_path / "driver.py").write_text(DRIVER)
     environment = os.environ | {"TUNE_GLOBAL_CHECKPOINT_S": "0.2", "RAY_worker_niceness": "0"}
     environment["RAY_raylet_start_wait_time_s"] = "120"

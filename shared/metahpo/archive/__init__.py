@@ -1,18 +1,30 @@
 """Where past tasks are kept and where they come from.
 
-``archive`` is the portable form, one Parquet file a task (``task_table``); ``sources`` is the one
-door through which anything that a user names as history becomes past tasks. Public: what is
-listed below. A new reader needs no change here: it is one file and one entry point.
+``archive`` is the portable form, one Parquet file per task (``task_table``); ``sources`` is the
+one door for histories, ``reader`` the contract of what reads them. Public: what is listed below.
+May be touched: a new reader is one file anywhere and one entry point (docs/extending.md).
 """
 
 from metahpo.archive.archive import Archive, Outcome
-from metahpo.archive.errors import ArchiveError, ArchiveWarning, SourceError, SourceWarning
+from metahpo.archive.errors import (
+    ArchiveError,
+    ArchiveWarning,
+    EmptySourceError,
+    SourceError,
+    SourceWarning,
+    UnrecognisedSourceError,
+)
+from metahpo.archive.reader import Reader, ReadOptions
 
 __all__ = [
     "Archive",
     "ArchiveError",
     "ArchiveWarning",
+    "EmptySourceError",
     "Outcome",
+    "ReadOptions",
+    "Reader",
     "SourceError",
     "SourceWarning",
+    "UnrecognisedSourceError",
 ]

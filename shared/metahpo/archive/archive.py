@@ -1,17 +1,17 @@
-"""A knowledge base of past tasks: a Parquet dataset with one file a task.
+"""An archive of past tasks: a Parquet dataset with one file per task.
 
 An archive is a folder at any path or fsspec URL. It needs no server and no lock, and pandas,
-DuckDB and the like read it as one table: ``pd.read_parquet("archive/")``.
+DuckDB and others read it as one table: ``pd.read_parquet("archive/")``.
 
-A file is complete before it gets its name, and is never changed afterwards. Its name holds a
+A file is complete before it gets its name, and is never changed afterwards. Its name contains a
 digest of the task's identity (name and creation time) and one of its content, so that
 
-- adding the same content again, from any number of processes, is one file and not two;
-- processes that add different tasks never touch the same file;
+- adding the same content again, from any number of processes, makes one file and not two;
+- processes that add different tasks never write the same file;
 - of two files with one identity the later one counts, whichever process wrote it. The earlier
-  one is removed by whoever adds that task next; until then readers pass over it.
+  one is removed by the next process that adds this task; until then readers skip it.
 
-Notation: a row is a trial; a record is a file's task with the time at which it was written.
+Rows of the table are trials.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from metahpo.archive.errors import ArchiveError, ArchiveWarning
-from metahpo.archive.task_table import DIGITS, Record, digest, read, to_table
+from metahpo.archive.errors import ArchiveError, ArchiveWarning, without_passwords
+from metahpo.archive.task_table import DIGITS, ArchivedTask, digest, read, to_table
 from metahpo.tasks.task import Task
 
-# Reads under way at a time: object stores take tens of milliseconds a file.
+# Concurrent reads: object stores take tens of milliseconds per file.
 _READERS = 8
-# Files held in memory at a time, as read.
+# Unparsed files held in memory at a time.
 _BATCH = 64
 SUFFIX = ".parquet"
 _OUR_FILE_NAME = re.compile(rf"(?P<identity>.*-[0-9a-f]{{{DIGITS}}})-[0-9a-f]{{{DIGITS}}}")
@@ -50,7 +50,7 @@ _Key: TypeAlias = tuple[str, float | None]
 
 
 class Outcome(StrEnum):
-    """What adding a task did."""
+    """The effect of adding a task."""
 
     ADDED = "added"
     REPLACED = "replaced"
@@ -58,12 +58,12 @@ class Outcome(StrEnum):
 
 
 class Archive:
-    """A knowledge base of past tasks.
+    """An archive of past tasks.
 
     Nothing is read or created before it is needed: the folder appears with the first task.
 
     Args:
-        path: A local folder, or a URL that fsspec knows (``s3://bucket/tasks``).
+        path: A local folder, or an fsspec URL (``s3://bucket/tasks``).
 
     Raises:
         ArchiveError: For a URL that fsspec cannot open.
@@ -78,23 +78,23 @@ class Archive:
         self.path = str(path)
 
     def __repr__(self) -> str:
-        return f"Archive({self.path!r})"
+        return f"Archive({without_passwords(self.path)!r})"
 
     # ---- writing ---------------------------------------------------------------------------
 
     def add(self, task: Task) -> Outcome:
-        """Writes a task, unless it is there already.
+        """Write a task, unless the archive has it already.
 
-        A task is known by its name and its creation time together. Where that pair is there
-        with other content, the task given replaces it, so that a study can be collected again
-        once it has grown. Two studies that merely share a name are both kept (see ``tasks``).
-        Safe to call from several processes and machines at once.
+        A task is identified by its name and its creation time together. If the archive has that
+        pair with other content, the new content replaces it, so that a study can be collected
+        again once it has grown. Two studies that merely share a name are both kept (see
+        ``tasks``). Safe to call from several processes and machines at once.
 
         Args:
-            task: What to write.
+            task: The task to write.
 
         Returns:
-            Whether it was added, replaced another, or was there already.
+            Whether it was added, replaced another, or changed nothing.
 
         Raises:
             ArchiveError: For a task with a value that JSON cannot hold.
@@ -102,16 +102,16 @@ class Archive:
         return self._add(task, self._listed_by_identity())
 
     def extend(self, tasks: Iterable[Task]) -> Counter[Outcome]:
-        """Writes tasks as ``add`` does, looking once at what is there.
+        """Write tasks as ``add`` does, listing the folder once.
 
         Args:
-            tasks: What to write.
+            tasks: The tasks to write.
 
         Returns:
-            How many were added, replaced others, and were there already.
+            How many were added, replaced others, and changed nothing.
 
         Raises:
-            ArchiveError: As ``add``; the tasks before that one have been written.
+            ArchiveError: As ``add``; the tasks before the failing one have been written.
         """
         listed = self._listed_by_identity()
         return Counter(self._add(task, listed) for task in tasks)
@@ -145,12 +145,12 @@ class Archive:
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd")
         content = sink.getvalue().to_pybytes()
-        # Readers pass over names that begin with a dot; so do pandas and Arrow.
+        # Readers skip names that begin with a dot; so do pandas and Arrow.
         temporary = posixpath.join(self._root, f".{uuid.uuid4().hex}{SUFFIX}")
         try:
             self._files.pipe_file(temporary, content)
             if isinstance(self._files, LocalFileSystem):
-                os.replace(temporary, path)  # noqa: PTH105 - fsspec's paths are texts
+                os.replace(temporary, path)  # noqa: PTH105 - fsspec's paths are strings
             else:
                 self._files.mv(temporary, path)
         except BaseException:
@@ -167,41 +167,41 @@ class Archive:
     # ---- reading ---------------------------------------------------------------------------
 
     def tasks(self) -> list[Task]:
-        """All tasks, in the order of their names.
+        """Return all tasks, ordered by name.
 
-        A file that is broken, is no task, or was written in a newer format is passed over with
-        an ``ArchiveWarning``. Names are unique here: of tasks that share one, the earliest
-        created keeps it and the others are told apart by their creation times
+        A file that is broken, is not a task, or was written in a newer format is skipped with an
+        ``ArchiveWarning``. Names are unique here: of tasks that share one, the earliest created
+        keeps it and the others get their creation times appended
         (``"mnist @ 2025-03-01 12:00:00"``, UTC).
 
         Raises:
-            ArchiveError: Where there is no archive.
+            ArchiveError: If there is no archive.
         """
-        latest: dict[_Key, Record] = {}
-        # The order of the paths settles what was written in the same instant.
-        for record in self._records():
-            key = (record.task.name, record.task.created)
-            if key not in latest or record.written >= latest[key].written:
-                latest[key] = record
+        latest: dict[_Key, ArchivedTask] = {}
+        # The order of the paths decides between files written in the same instant.
+        for archived in self._archived():
+            key = (archived.task.name, archived.task.created)
+            if key not in latest or archived.written >= latest[key].written:
+                latest[key] = archived
         ordered = sorted(latest, key=lambda key: (key[0], -1.0 if key[1] is None else key[1]))
         return _with_unique_names(latest[key].task for key in ordered)
 
     def names(self) -> list[str]:
-        """The names of all tasks, as in ``tasks``.
+        """Return the names of all tasks, as in ``tasks``.
 
         Raises:
-            ArchiveError: Where there is no archive.
+            ArchiveError: If there is no archive.
         """
         return [task.name for task in self.tasks()]
 
     def task(self, name: str) -> Task:
-        """The task of this name.
+        """Return the task of this name.
 
         Args:
             name: As in ``names``.
 
         Raises:
-            ArchiveError: Where there is no archive or no such task; names the nearest.
+            ArchiveError: If there is no archive or no such task; suggests similar names.
         """
         tasks = {task.name: task for task in self.tasks()}
         if name not in tasks:
@@ -214,12 +214,12 @@ class Archive:
         return iter(self.tasks())
 
     def __len__(self) -> int:
-        """The number of tasks by the names of the files alone; broken ones are counted."""
+        """Return the number of tasks by file names alone, which includes broken files."""
         return len({_identity(path) for path in self._existing_paths()})
 
-    def _records(self) -> list[Record]:
-        """The readable files' records, in the order of their paths."""
-        records: dict[str, Record] = {}
+    def _archived(self) -> list[ArchivedTask]:
+        """Return the tasks of all readable files, in the order of their paths."""
+        read_files: dict[str, ArchivedTask] = {}
         seen: set[str] = set()
         while waiting := [path for path in self._existing_paths() if path not in seen]:
             seen.update(waiting)
@@ -227,15 +227,15 @@ class Archive:
             for path, content in self._contents(waiting):
                 if content is None:
                     vanished = True
-                elif record := _read_or_warn(path, content):
-                    records[path] = record
+                elif archived := _read_or_warn(path, content):
+                    read_files[path] = archived
             # A file vanishes when another process replaces it: look again for its successor.
             if not vanished:
                 break
-        return [records[path] for path in sorted(records)]
+        return [read_files[path] for path in sorted(read_files)]
 
     def _contents(self, paths: list[str]) -> Iterator[tuple[str, bytes | OSError | None]]:
-        """Each path with its content, what went wrong, or None where it is no longer there."""
+        """Yield each path with its content, its error, or None if it no longer exists."""
         with ThreadPoolExecutor(_READERS) as pool:
             for start in range(0, len(paths), _BATCH):
                 batch = paths[start : start + _BATCH]
@@ -258,7 +258,7 @@ class Archive:
             raise ArchiveError(f"cannot list the archive at {self.path}: {error}") from error
 
     def _paths(self) -> list[str]:
-        """The Parquet files in the folder, sorted."""
+        """Return the Parquet files in the folder, sorted."""
         self._files.invalidate_cache(self._root)
         found = [path.rstrip("/") for path in self._files.ls(self._root, detail=False)]
         if found == [self._root]:
@@ -274,7 +274,7 @@ class Archive:
 
 
 def _identity(path: str) -> str:
-    """The part of a file's name that says which task it holds."""
+    """Return the part of a file's name that identifies its task."""
     stem = posixpath.basename(path).removesuffix(SUFFIX)
     ours = _OUR_FILE_NAME.fullmatch(stem)
     return ours["identity"] if ours else stem
@@ -286,7 +286,7 @@ def _file_identity(task: Task) -> str:
 
 
 def _with_unique_names(tasks: Iterable[Task]) -> list[Task]:
-    """Tasks, ordered by name and creation time, with names that tell them apart."""
+    """Return tasks, ordered by name and creation time, with unique names."""
     named: dict[str, Task] = {}
     for task in tasks:
         name = task.name
@@ -303,12 +303,12 @@ def _with_unique_names(tasks: Iterable[Task]) -> list[Task]:
 # ---- files ---------------------------------------------------------------------------------
 
 
-def _read_or_warn(path: str, content: bytes | OSError) -> Record | None:
+def _read_or_warn(path: str, content: bytes | OSError) -> ArchivedTask | None:
     try:
         if isinstance(content, OSError):
             raise content
         return read(content)
     except (OSError, ValueError, pa.ArrowException) as error:
-        # Called by _records, called by tasks, called by the user.
+        # Called by _archived, called by tasks, called by the user.
         warnings.warn(f"skipped {path}: {error}", ArchiveWarning, stacklevel=4)
         return None

@@ -1,78 +1,158 @@
-"""Where past tasks come from: anything that a plug-in's reader or an archive can read.
+"""The one door for histories: whatever a user names as history becomes past tasks here.
 
-Readers are found by the entry-point group ``metahpo.readers``: functions ``(source, **options) ->
-Iterable[Task]`` that raise ``SourceError`` where the source is not of their kind. This package
-imports none of them, and no plug-in imports another.
+What can be read is up to the readers (``metahpo.archive.reader``), which are found by the
+entry-point group ``metahpo.readers``. This package imports none of the plug-ins' readers, and no
+plug-in imports another.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from importlib.metadata import entry_points
 
-from metahpo.archive.archive import Archive
-from metahpo.archive.errors import ArchiveError, SourceError
+from metahpo.archive.errors import (
+    EmptySourceError,
+    SourceError,
+    UnrecognisedSourceError,
+    without_passwords,
+)
+from metahpo.archive.reader import Reader, ReadOptions
 from metahpo.tasks.task import Task
 
 READERS = "metahpo.readers"
+_NO_OPTIONS = ReadOptions()
 
 
-def read_source(source: object, **options: Any) -> list[Task]:
-    """The tasks of a source, by the first reader that can read it.
+def read_history(history: object, options: ReadOptions = _NO_OPTIONS) -> list[Task]:
+    """Return the past tasks of anything that can be given as history.
 
     Args:
-        source: A task, an archive, or what a reader knows: a text, a path, an object of a host.
-        **options: What some readers need to know (``metric``, ``mode``).
+        history: What a registered reader accepts (a storage or its URL, a study, an archive, a
+            path, an experiment folder), a ``Task``, or lists of these, nested at will.
+        options: What some readers need besides.
+
+    Returns:
+        The tasks of each source in the order of the sources. A list without sources has none.
 
     Raises:
-        SourceError: Where none can; says what the reader that recognised it says, or what
-            each of them says.
+        TypeError: For an object that no reader accepts.
+        ValueError: For an empty string.
+        SourceError: For a source that does not exist, that no reader recognises, that cannot be
+            read, or that holds no task; names it and says what was looked for.
     """
-    if isinstance(source, Task):
-        return [source]
-    if isinstance(source, Archive):
-        return source.tasks()
-    if isinstance(source, os.PathLike):
-        source = os.fspath(source)
-    refusals: list[str] = []
-    for reader in sorted(entry_points(group=READERS), key=lambda found: found.name):
-        try:
-            return list(_load(reader)(source, **options))
-        except SourceError as error:
-            if error.recognised:
-                raise
-            refusals.append(f"{reader.name}: {error}")
-    if isinstance(source, str):
-        try:
-            if tasks := Archive(source).tasks():
-                return tasks
-            refusals.append(f"archive: no tasks in {source}")
-        except ArchiveError as error:
-            refusals.append(f"archive: {error}")
-    raise SourceError(f"no reader can read {source!r} ({'; '.join(refusals)})")
+    sources = checked_sources(history)
+    return [task for source in sources for task in _read_source(source, options)]
+
+
+def checked_sources(history: object) -> tuple[object, ...]:
+    """Return the single sources of a history, paths as ``str``, without opening any.
+
+    Args:
+        history: As in ``read_history``.
+
+    Raises:
+        TypeError: For an object that no reader accepts.
+        ValueError: For an empty string.
+    """
+    return tuple(_flattened(history))
 
 
 def without_copies(tasks: Iterable[Task], of: Task | None = None) -> list[Task]:
-    """The tasks that share no trial with one before them, or with the task ``of``.
+    """Return the tasks that share no trial with an earlier one, or with the task ``of``.
 
     Args:
-        tasks: In the order in which they are preferred.
-        of: The task at hand, which is never its own history.
+        tasks: In order of preference.
+        of: The task at hand, which must not be part of its own history.
     """
-    seen = set() if of is None else _marks(of)
+    seen = set() if of is None else _trial_keys(of)
     kept: list[Task] = []
     for task in tasks:
-        marks = _marks(task)
-        if seen.isdisjoint(marks):
+        keys = _trial_keys(task)
+        if seen.isdisjoint(keys):
             kept.append(task)
-            seen |= marks
+            seen |= keys
     return kept
 
 
-def _marks(task: Task) -> set[tuple[float | None, str]]:
-    """What tells a task's trials from all others: when each started, with what.
+# ---- sources -------------------------------------------------------------------------------
+
+
+def _flattened(history: object) -> Iterator[object]:
+    if isinstance(history, str | os.PathLike):
+        path = os.fspath(history)
+        if not path:
+            raise ValueError("history must name a source of past tasks, got an empty string")
+        yield path
+    elif isinstance(history, Task):
+        yield history
+    elif isinstance(history, list | tuple):
+        for item in history:
+            yield from _flattened(item)
+    elif any(isinstance(history, reader.types) for reader in _readers().values()):
+        # Before other iterables: an archive is one of its tasks.
+        yield history
+    elif isinstance(history, Iterable) and not isinstance(history, bytes | Mapping):
+        for item in history:
+            yield from _flattened(item)
+    else:
+        accepted = ", ".join(reader.accepts for reader in _readers().values())
+        raise TypeError(
+            f"history must be {accepted}, a Task, or a list of these, got "
+            f"{without_passwords(repr(history))} of type {type(history).__name__}"
+        )
+
+
+def _read_source(source: object, options: ReadOptions) -> list[Task]:
+    """Return the tasks of a source by the first reader that recognises it."""
+    if isinstance(source, Task):
+        return [source]
+    refusals: list[str] = []
+    for name, reader in _readers().items():
+        if not isinstance(source, reader.types):
+            continue
+        try:
+            tasks = list(reader.read(source, options))
+        except UnrecognisedSourceError as error:
+            refusals.append(f"{name}: {error}")
+            continue
+        if not tasks:
+            raise EmptySourceError(f"{source!r} holds no past task: it lacks {reader.looks_for}")
+        return tasks
+    refusals += [f"{name}: not installed ({reason})" for name, reason in _missing().items()]
+    raise SourceError(f"no past tasks found in {source!r} ({'; '.join(refusals)})")
+
+
+# ---- readers -------------------------------------------------------------------------------
+
+
+@cache
+def loaded_readers() -> tuple[dict[str, Reader], dict[str, str]]:
+    """Return the registered readers, and why others cannot be imported, ordered by name."""
+    readers: dict[str, Reader] = {}
+    missing: dict[str, str] = {}
+    for entry in sorted(entry_points(group=READERS), key=lambda found: found.name):
+        try:
+            readers[entry.name] = entry.load()()
+        except ImportError as error:
+            missing[entry.name] = str(error)
+    return readers, missing
+
+
+def _readers() -> dict[str, Reader]:
+    return loaded_readers()[0]
+
+
+def _missing() -> dict[str, str]:
+    return loaded_readers()[1]
+
+
+# ---- copies --------------------------------------------------------------------------------
+
+
+def _trial_keys(task: Task) -> set[tuple[float | None, str]]:
+    """Return what distinguishes a task's trials from all others: start time and configuration.
 
     Names do not: archives hold many studies of one name, and copies of a study keep its trials.
     """
@@ -81,10 +161,3 @@ def _marks(task: Task) -> set[tuple[float | None, str]]:
         for trial in task.trials
         if trial.started is not None and trial.configuration
     }
-
-
-def _load(reader: EntryPoint) -> Any:
-    try:
-        return reader.load()
-    except ImportError as error:
-        raise SourceError(f"it is not installed: {error}") from error

@@ -1,4 +1,4 @@
-"""A task as a Parquet table: a row a trial, all else in the metadata of the schema, as JSON."""
+"""A task as a Parquet table: one row per trial, the rest as JSON in the schema's metadata."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from metahpo.tasks.space import Condition, Space
 from metahpo.tasks.task import Task, Trial, TrialState
 
 FORMAT_VERSION = 1
-# The key in a file's schema metadata under which everything but the trials stands, as JSON.
+# The key in a file's schema metadata that holds everything but the trials, as JSON.
 METADATA_KEY = b"metahpo"
 
 SCHEMA = pa.schema(
@@ -36,17 +36,17 @@ SCHEMA = pa.schema(
     }
 )
 
-# A task's name is in the metadata as well, and its rows are in the order of their numbers.
+# The task's name is also in the metadata, and rows are ordered by number.
 _READ_COLUMNS = [name for name in SCHEMA.names if name not in ("task", "number")]
-# Hexadecimal digits of a digest.
+# Number of hexadecimal digits in a digest.
 DIGITS = 12
 
 _STATES = {state.value: state for state in TrialState}
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """A file's task, and when it was written."""
+class ArchivedTask:
+    """The task in a file, and when it was written (POSIX seconds)."""
 
     task: Task
     written: float
@@ -56,7 +56,7 @@ class Record:
 
 
 def to_table(task: Task) -> tuple[pa.Table, str]:
-    """A task as a table, and the digest of its content.
+    """Return a task as a table, and the digest of its content.
 
     Raises:
         ArchiveError: For a task with a value that JSON cannot hold.
@@ -113,10 +113,10 @@ def _number(value: float | None) -> float | None:
 
 
 def _plain(configuration: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration whose values JSON gives back as they were.
+    """Return a configuration with values that survive a round trip through JSON.
 
     Raises:
-        TypeError: For a value that is none of None, bool, int, float, str and NumPy's own.
+        TypeError: For a value other than None, bool, int, float, str and NumPy scalars.
     """
     return {name: _plain_value(name, value) for name, value in configuration.items()}
 
@@ -134,11 +134,11 @@ def _plain_value(name: str, value: Any) -> bool | int | float | str | None:
 # ---- table -> task -------------------------------------------------------------------------
 
 
-def read(content: bytes) -> Record:
-    """The record in a file.
+def read(content: bytes) -> ArchivedTask:
+    """Return the task in a file.
 
     Raises:
-        ValueError: For a file that is no task, or a task of a newer format.
+        ValueError: For a file that does not contain a task, or one of a newer format.
         pa.ArrowException: For a file that is broken or not Parquet.
     """
     file = pq.ParquetFile(pa.BufferReader(content))
@@ -146,12 +146,12 @@ def read(content: bytes) -> Record:
     if metadata is None:
         raise ValueError("it is not a task that metahpo archived")
     try:
-        return _to_record(json.loads(metadata), file)
+        return _to_archived(json.loads(metadata), file)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"it is damaged: {error!r}") from error
 
 
-def _to_record(description: dict[str, Any], file: pq.ParquetFile) -> Record:
+def _to_archived(description: dict[str, Any], file: pq.ParquetFile) -> ArchivedTask:
     if description["version"] > FORMAT_VERSION:
         raise ValueError(
             f"its format version is {description['version']}, "
@@ -169,7 +169,7 @@ def _to_record(description: dict[str, Any], file: pq.ParquetFile) -> Record:
         created=None if created is None else float(created),
         source=str(description["source"]),
     )
-    return Record(task, float(description["written"]))
+    return ArchivedTask(task, float(description["written"]))
 
 
 def _space(description: dict[str, Any]) -> Space:
@@ -185,15 +185,15 @@ def _space(description: dict[str, Any]) -> Space:
 
 
 def _trials(rows: pa.Table) -> Iterator[Trial]:
-    """The trials of a table.
+    """Yield the trials of a table.
 
     Raises:
-        ValueError, KeyError, TypeError: For rows that are no trials.
+        ValueError, KeyError, TypeError: For rows that are not trials.
     """
     columns = {
         name: rows.column(name).to_pylist() for name in rows.column_names if name != "state"
     }
-    # All texts in one: faster, and equal names become one object instead of one a trial.
+    # All strings parsed as one: faster, and equal names become one object, not one per trial.
     configurations = json.loads(f"[{','.join(columns['configuration'])}]")
     if len(configurations) != len(rows) or not all(isinstance(c, dict) for c in configurations):
         raise ValueError("each row's configuration must be one JSON object")
@@ -210,7 +210,7 @@ def _trials(rows: pa.Table) -> Iterator[Trial]:
 
 
 def _states(column: pa.DictionaryArray) -> list[TrialState]:
-    # Looking up each of the few distinct texts once: Arrow's own way is ten times slower.
+    # Look up each of the few distinct strings once: Arrow's own way is ten times slower.
     states = [_STATES[text] for text in column.dictionary.to_pylist()]
     return [states[index] for index in column.indices.to_pylist()]
 
@@ -223,5 +223,5 @@ def _curve(steps: list[float], values: list[float]) -> tuple[tuple[float, float]
 
 
 def digest(data: Any) -> str:
-    """Hexadecimal digits that differ for data that differs as JSON."""
+    """Return hexadecimal digits that differ for data that differs as JSON."""
     return hashlib.sha256(json.dumps(data).encode()).hexdigest()[:DIGITS]

@@ -12,8 +12,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from metahpo.archive import Archive, ArchiveError, Outcome, SourceError
-from metahpo.archive.sources import read_source
+from metahpo.archive import Archive, ArchiveError, Outcome, ReadOptions, SourceError
+from metahpo.archive.sources import read_history
 from metahpo.cli.tables import TableError, read_table
 from metahpo.cli.task_text import (
     aligned,
@@ -115,8 +115,9 @@ def _add_collect(commands: Any) -> None:
 def _collect(options: argparse.Namespace) -> None:
     archive = Archive(options.to)
     outcomes: Counter[Outcome] = Counter()
+    reading = ReadOptions(options.metric, options.mode)
     for source in options.sources:
-        tasks = read_source(source, metric=options.metric, mode=options.mode)
+        tasks = read_history(source, reading)
         outcomes += archive.extend(_with_progress(tasks, source))
     counts = ", ".join(f"{outcomes[outcome]} {outcome}" for outcome in Outcome)
     print(f"{outcomes.total()} tasks to {archive.path}: {counts}")

@@ -53,8 +53,7 @@ def plot_decision(decision: Decision, task: Task) -> go.Figure:
 
     if not decision.configurations or not len(task.space):
         raise ValueError(
-            "nothing to show: the decision needs a configuration and the task a hyperparameter "
-            "(a decision read from a record has no configurations; add the trial's own)"
+            "nothing to show: the decision needs a configuration and the task a hyperparameter"
         )
     names = task.space.names
     rows = math.ceil(len(names) / COLUMNS)

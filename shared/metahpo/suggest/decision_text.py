@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from metahpo.suggest.decision import Decision, Part, Source
+from metahpo.suggest.decision import Part, Source
+from metahpo.suggest.decision_record import DecisionRecord
 
 _NAMED_TASKS = 5
 _ORIGINS = {
@@ -15,12 +16,11 @@ _ORIGINS = {
 }
 
 
-def describe(decision: Decision) -> str:
-    """What was decided and why, in sentences.
+def describe(decision: DecisionRecord) -> str:
+    """Return what was decided and why, in sentences.
 
     Args:
-        decision: As the policy made it or as ``Decision.from_json`` read it back. Its prediction
-            is told as it stands; a host that minimises has flipped it back before.
+        decision: As the host recorded it, in the host's units and direction.
 
     Returns:
         One paragraph: where the configuration came from, the reason, the past tasks that
@@ -79,7 +79,7 @@ def _listed(parts: Sequence[str]) -> str:
 
 
 def _share(weight: float) -> str:
-    """A weight; below zero where what did well there does badly here."""
+    """Return a weight as text; negative where good configurations of that task are bad here."""
     return f"{_percent(-weight)}, reversed" if weight < 0 else _percent(weight)
 
 

@@ -1,14 +1,14 @@
-"""What the plug-ins share: arguments that they check alike, seeds, and asking the policy.
+"""What the plug-ins share: checks of arguments, seeds, and the call of the policy.
 
-Importing this file does not import the policy, which brings PyTorch and takes seconds.
+Importing this file does not import the policy: that imports torch, which takes seconds.
 """
 
 from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,8 +17,11 @@ from metahpo.suggest.decision import Decision, Source
 from metahpo.tasks.space import Space
 from metahpo.tasks.task import Task
 
-# What a model's linear algebra raises on data that it cannot fit. A mistake of the user raises
-# TypeError or ValueError and is shown.
+if TYPE_CHECKING:
+    from metahpo.suggest.history import History
+
+# Errors of a model's linear algebra on data that it cannot fit. A user's mistake raises TypeError
+# or ValueError and is not caught.
 _NUMERICAL_ERRORS = (RuntimeError, ArithmeticError, np.linalg.LinAlgError)
 
 
@@ -31,19 +34,19 @@ def suggest(
     define_by_run: bool,
     surrogate: str,
     settings: PolicySettings,
-    failed: Callable[[Exception], None],
+    on_failure: Callable[[Exception], None],
 ) -> Decision:
-    """What the policy suggests; random configurations where its model fails.
+    """Return the policy's decision; random configurations where its model fails.
 
     Args:
         task: The task so far.
         history: Past tasks.
-        count: How many configurations.
-        seed: Of everything random.
+        count: Number of configurations.
+        seed: Seed of everything random.
         define_by_run: As in ``metahpo.suggest.policy.suggest``.
         surrogate: As in ``metahpo.suggest.policy.suggest``.
         settings: As in ``metahpo.suggest.policy.suggest``.
-        failed: Called with what a model raised, from within the ``except`` clause.
+        on_failure: Called with the model's error, from within the ``except`` clause.
     """
     from metahpo.suggest import policy
 
@@ -58,34 +61,42 @@ def suggest(
             settings=settings,
         )
     except _NUMERICAL_ERRORS as error:
-        failed(error)
+        on_failure(error)
         rng = np.random.default_rng(seed)
         reason = f"The model failed ({type(error).__name__}: {error}): drawn at random."
         drawn = tuple(random_configuration(task.space, rng) for _ in range(count))
         return Decision(drawn, Source.FALLBACK, reason)
 
 
+def kept_history(tasks: Iterable[Task]) -> History:
+    """Return past tasks as a ``History``, which keeps what the policy makes of them."""
+    # Imported here: it imports torch.
+    from metahpo.suggest.history import History
+
+    return History(tasks)
+
+
 def random_configuration(space: Space, rng: np.random.Generator) -> dict[str, Any]:
-    """A configuration drawn uniformly on the space's own scales."""
+    """Return a configuration drawn uniformly on the space's own scales."""
     return space.decode(space.activate(rng.random((1, len(space)))))[0]
 
 
 def fresh_seed() -> int:
-    """A seed that no other call gives."""
+    """Return a seed from the operating system's entropy."""
     return int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
 
 
 def trial_seed(seed: int, number: int) -> int:
-    """The seed of a study's trial, so that the order of asking does not matter."""
+    """Return the seed of a study's trial; the order in which trials decide does not matter."""
     return int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
 
 
 def checked_seed(seed: int) -> int:
-    """The seed that a user gave.
+    """Return a user's seed as an ``int``.
 
     Raises:
-        TypeError: For what is no integer.
-        ValueError: For a negative one.
+        TypeError: For anything but an integer.
+        ValueError: For a negative integer.
     """
     if not isinstance(seed, numbers.Integral) or isinstance(seed, bool):
         raise TypeError(f"seed must be an integer or None, got {seed!r}")
@@ -95,10 +106,10 @@ def checked_seed(seed: int) -> int:
 
 
 def checked_metafeatures(given: Mapping[str, float]) -> dict[str, float]:
-    """The meta-features that a user gave, without those that are NaN: unknown.
+    """Return a user's meta-features without those that are NaN (unknown).
 
     Raises:
-        TypeError: For what is no mapping of names to numbers.
+        TypeError: For anything but a mapping of names to numbers.
         ValueError: For an infinite number.
     """
     if not isinstance(given, Mapping):

@@ -1,4 +1,4 @@
-"""Saving a searcher's state as JSON, so that a file is whole or not there."""
+"""Saving a searcher's state as JSON, atomically."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ FORMAT = 1
 
 
 def write_state(path: str, state: dict[str, Any]) -> None:
-    """Writes a state under a temporary name and moves it into place."""
+    """Write a state under a temporary name and move it into place."""
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
         temporary.write_text(json.dumps({"metahpo": FORMAT, **state}), encoding="utf-8")
-        os.replace(temporary, target)  # noqa: PTH105 - the name of what it does
+        os.replace(temporary, target)  # noqa: PTH105 - the system call by its name
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def read_state(path: str) -> dict[str, Any]:
-    """The state that ``write_state`` wrote.
+    """Return the state that ``write_state`` wrote.
 
     Raises:
-        ValueError: For a file that is no such state, or one of a newer version.
+        ValueError: For another file, or a state of a newer version.
     """
     try:
         state = json.loads(Path(path).read_text(encoding="utf-8"))
         version = state["metahpo"]
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{path} is no saved state of MetaSearch: {error!r}") from error
+        raise ValueError(f"{path} is not a saved state of MetaSearch: {error!r}") from error
     if version > FORMAT:
         raise ValueError(
             f"{path} was saved by a newer version of metahpo (format {version}; this one reads "

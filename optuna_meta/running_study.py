@@ -1,4 +1,4 @@
-"""A study in progress as the task that the policy is asked about."""
+"""A study in progress as the task that the policy suggests for."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from optuna.trial import TrialState as OptunaState
 
 from metahpo.tasks.space import Space
 from metahpo.tasks.task import Task, Trial, TrialState
-from optuna_meta.record import planned_configuration
-from optuna_meta.storage import task_from_trials
+from optuna_meta.study_task import task_from_trials
+from optuna_meta.trial_attributes import planned_configuration
 
 
-def known_space(trials: Sequence[FrozenTrial]) -> dict[str, BaseDistribution]:
-    """The distributions that a study's trials asked for; the latest where a range changed.
+def requested_distributions(trials: Sequence[FrozenTrial]) -> dict[str, BaseDistribution]:
+    """Return the distributions that a study's trials requested; the latest of each name.
 
     Args:
         trials: The study's trials, in the order of their numbers.
 
     Returns:
-        Nothing before a trial has finished: until then the trials have not asked for all.
+        Nothing before a trial has finished: until then no trial has requested all of them.
     """
     if not any(trial.state.is_finished() and trial.distributions for trial in trials):
         return {}
@@ -34,13 +34,13 @@ def known_space(trials: Sequence[FrozenTrial]) -> dict[str, BaseDistribution]:
     }
 
 
-def study_as_task(
+def running_task(
     study: Study,
     trials: Sequence[FrozenTrial],
     space: Space,
     metafeatures: Mapping[str, float],
 ) -> Task:
-    """What a study knows so far, with the trials that run and what is known of their plans."""
+    """Return a study so far, with its running trials and what is known of their plans."""
     finished = [trial for trial in trials if trial.state.is_finished()]
     task = task_from_trials(study.study_name, finished, study.direction, metafeatures, space=space)
     return replace(task, trials=(*task.trials, *_running(trials)))

@@ -1,13 +1,13 @@
-"""Ray Tune's search spaces, as metahpo's.
+"""Ray Tune's search spaces, which are trees, as flat ones.
 
 A search space of Ray's is a tree of dictionaries and lists whose leaves are constants and domains.
 Here it becomes a ``Space`` with flat names (``model/lr``, as in Ray's own results and in its
 experiments' folders) and configurations become trees again.
 
 A choice among dictionaries that hold domains, ``tune.choice([{"kind": "svm", "C": ...}, ...])``,
-is a categorical hyperparameter, and what lies in a dictionary is active while that dictionary is
-chosen. Where a constant tells the dictionaries apart (``kind``), it names the choice: past
-experiments' folders show it under that name.
+is a categorical hyperparameter, and the hyperparameters in a dictionary are active while that
+dictionary is chosen. If a constant distinguishes the dictionaries (``kind``), it names the choice,
+as it does in the folders of past experiments.
 """
 
 from __future__ import annotations
@@ -18,12 +18,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
-from ray.tune.search.sample import Categorical, Domain
 
 from metahpo.tasks.space import Condition, Configuration, Space
+from raytune_meta._ray import Categorical, Domain
 from raytune_meta.domains import Scalar, rounded, to_distribution
-
-SEPARATOR = "/"
+from raytune_meta.folders import SEPARATOR
 
 GRID_SEARCH = (
     "Grid search parameters cannot be automatically converted to a MetaSearch search space: "
@@ -48,8 +47,8 @@ class _Choice:
     """A categorical hyperparameter among trees.
 
     Attributes:
-        name: The hyperparameter's.
-        options: By label.
+        name: The hyperparameter's name.
+        options: The trees, with their labels.
     """
 
     name: str
@@ -71,16 +70,16 @@ class SearchSpace:
     """A search space of Ray's.
 
     Args:
-        tree: What ``param_space`` holds once Ray has taken functions and objects out of it
-            (``ray.tune.impl.placeholder``). Distributions of Optuna's are understood as well.
+        tree: What ``param_space`` holds once Ray has taken functions and objects out of it.
+            Optuna's distributions may stand for domains.
 
     Raises:
         ValueError: For a grid search, for a domain that no distribution describes, and for a key
-            that holds ``/`` above a domain.
+            with ``/`` above a domain.
     """
 
     def __init__(self, tree: Mapping[str, Any]) -> None:
-        found = _Found()
+        found = _Collected()
         self.tree = dict(tree)
         self._root = _Branch(dict, {key: found.node(v, (key,), None) for key, v in tree.items()})
         found.check_keys(self._root, ())
@@ -88,7 +87,7 @@ class SearchSpace:
         self.space = Space(found.distributions, found.conditions)
 
     def finished(self, configuration: Configuration) -> dict[str, Any]:
-        """The configuration with its values rounded where the distributions cannot say so."""
+        """Return the configuration, rounded where distributions cannot express the steps."""
         return {
             name: rounded(value, self._quanta[name], self.space.distributions[name])
             if name in self._quanta
@@ -97,19 +96,19 @@ class SearchSpace:
         }
 
     def resolve(self, configuration: Configuration, *, constants: bool) -> dict[str, Any]:
-        """The tree for a configuration.
+        """Return the tree for a configuration.
 
         Args:
-            configuration: Of the space, with all active hyperparameters.
-            constants: Whether constants beside the domains are part of it. Those within lists
-                and within chosen dictionaries always are.
+            configuration: A configuration with all active hyperparameters.
+            constants: Whether to include constants beside the domains. Those within lists and
+                within chosen dictionaries always are.
         """
         return _resolve(self._root, configuration, constants)
 
     def read(self, tree: Mapping[str, Any]) -> dict[str, Any]:
-        """The configuration that a tree, or a flat ``{"model/lr": ...}``, shows.
+        """Return the configuration in a tree, or in a flat ``{"model/lr": ...}``.
 
-        Hyperparameters that it lacks are left out, and so is what the space does not know.
+        Hyperparameters that it lacks are left out, and so is what is not in the space.
         """
         configuration: dict[str, Any] = {}
         _read(self._root, nested(tree), configuration)
@@ -117,7 +116,11 @@ class SearchSpace:
 
 
 def nested(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The tree with ``/`` in its keys taken apart."""
+    """Return the tree with keys split at each ``/``.
+
+    Raises:
+        ValueError: For a key that is a value and a group of values.
+    """
     result: dict[str, Any] = {}
     for key, value in tree.items():
         path = key.split(SEPARATOR) if isinstance(key, str) else [key]
@@ -135,7 +138,7 @@ def nested(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Both trees as one; where they differ, ``above`` counts."""
+    """Return both trees as one; where they differ, ``above`` counts."""
     result = dict(below)
     for key, value in above.items():
         known = result.get(key)
@@ -149,14 +152,15 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 
 @dataclass
-class _Found:
-    """The hyperparameters found in a tree so far."""
+class _Collected:
+    """The hyperparameters collected from a tree so far."""
 
     distributions: dict[str, BaseDistribution] = field(default_factory=dict)
     conditions: dict[str, Condition] = field(default_factory=dict)
     quanta: dict[str, float] = field(default_factory=dict)
 
     def node(self, value: Any, path: tuple[Any, ...], condition: Condition | None) -> _Node:
+        """Return the node of a value, and collect the hyperparameters in it."""
         name = _name(path)
         match value:
             case Categorical() if value.is_grid():
@@ -183,7 +187,7 @@ class _Found:
     def _choice(
         self, categories: Sequence[Any], path: tuple[Any, ...], condition: Condition | None
     ) -> _Choice:
-        key = _telling_key(categories)
+        key = _distinguishing_key(categories)
         labels = _labels(categories, key)
         name = _name(path if key is None else (*path, key))
         leaf = self._leaf(name, CategoricalDistribution(tuple(labels)), condition, None)
@@ -200,7 +204,7 @@ class _Found:
         condition: Condition | None,
         quantum: float | None,
     ) -> _Leaf:
-        name = self._place(name, distribution, condition, quantum)
+        name = self._unique_name(name, distribution, condition, quantum)
         self.distributions[name] = distribution
         if condition is not None:
             known = self.conditions.get(name)
@@ -210,18 +214,18 @@ class _Found:
             self.quanta[name] = quantum
         return _Leaf(name)
 
-    def _place(
+    def _unique_name(
         self,
         name: str,
         distribution: BaseDistribution,
         condition: Condition | None,
         quantum: float | None,
     ) -> str:
-        """The name, or one like it where another option has it for something else."""
+        """Return the name, or a numbered one where another option uses it differently."""
         candidate, number = name, 1
         while candidate in self.distributions:
-            known = self.conditions.get(candidate)
-            shared = known and condition and known.parent == condition.parent
+            other = self.conditions.get(candidate)
+            shared = other and condition and other.parent == condition.parent
             alike = (self.distributions[candidate], self.quanta.get(candidate))
             if shared and alike == (distribution, quantum):
                 break
@@ -230,13 +234,14 @@ class _Found:
         return candidate
 
     def check_keys(self, node: _Node, path: tuple[Any, ...]) -> None:
+        """Raise ``ValueError`` for keys above domains that contain the separator."""
         match node:
             case _Branch():
                 for key, child in node.children.items():
                     if SEPARATOR in str(key) and not isinstance(child, _Constant):
                         raise ValueError(
-                            f"the key {key!r} of the search space holds {SEPARATOR!r}, which Ray "
-                            "Tune puts between the levels of nested spaces; rename it, or nest it"
+                            f"the key {key!r} of the search space contains {SEPARATOR!r}, which "
+                            "Ray Tune puts between the levels of nested spaces; rename or nest it"
                         )
                     self.check_keys(child, (*path, key))
             case _Choice():
@@ -248,8 +253,8 @@ def _name(path: tuple[Any, ...]) -> str:
     return SEPARATOR.join(map(str, path))
 
 
-def _telling_key(categories: Sequence[Any]) -> str | None:
-    """The first key under which each of the dictionaries has a constant of its own."""
+def _distinguishing_key(categories: Sequence[Any]) -> str | None:
+    """Return the first key whose constants differ between all dictionaries; None without."""
     if not all(isinstance(category, dict) for category in categories):
         return None
     for key in categories[0]:
@@ -271,7 +276,7 @@ def _labels(categories: Sequence[Any], key: str | None) -> list[Any]:
 
 
 def _text(category: Any, number: int) -> str:
-    """As experiments' folders are read: lists become their JSON text."""
+    """Return a label as it is read from experiments' folders: lists become JSON strings."""
     try:
         return json.dumps(category)
     except TypeError:
@@ -302,11 +307,11 @@ def _resolve(node: _Node, configuration: Configuration, constants: bool) -> Any:
 
 
 def _option(node: _Choice, label: Any) -> _Node:
-    return next(option for known, option in node.options if _same(known, label))
+    return next(option for other, option in node.options if _same(other, label))
 
 
 def _same(one: Any, other: Any) -> bool:
-    # True is not 1.
+    # By type as well: True is not 1.
     return type(one) is type(other) and one == other
 
 
@@ -331,7 +336,7 @@ def _read(node: _Node, value: Any, configuration: dict[str, Any]) -> None:
 
 
 def _fits(node: _Node, value: Any) -> bool:
-    """Whether a value may be what the node resolves to."""
+    """Whether a node may resolve to a value."""
     match node:
         case _Constant():
             return _plain(node.value) == _plain(value)
@@ -345,7 +350,7 @@ def _fits(node: _Node, value: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """With lists for tuples, as JSON gives them back."""
+    """Return a value with lists for tuples, as JSON does."""
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return {k: _plain(v) for k, v in value.items()} if isinstance(value, Mapping) else value

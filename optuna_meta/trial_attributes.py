@@ -1,0 +1,57 @@
+"""What a trial carries: the configuration decided for it, and why.
+
+Both are kept in the trial's system attributes: parallel workers see each other only through the
+storage. Each is one attribute, so that no reader ever meets half of one; attributes are strings
+of any length in every schema that Optuna 5 opens.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from metahpo.suggest.decision_record import DecisionRecord
+from metahpo.tasks.space import Configuration
+from optuna_meta._optuna import enqueued_params, set_trial_attribute
+
+CONFIGURATION_ATTR = "metahpo:configuration"
+DECISION_ATTR = "metahpo:decision"
+
+
+def write_decision(
+    study: Study, trial: FrozenTrial, configuration: Configuration, decision: DecisionRecord
+) -> None:
+    """Write what was decided for a trial, for the other workers and for people."""
+    set_trial_attribute(study, trial, CONFIGURATION_ATTR, dict(configuration))
+    set_trial_attribute(study, trial, DECISION_ATTR, decision.to_json())
+
+
+def decided_configuration(trial: FrozenTrial) -> Configuration | None:
+    """Return the configuration decided for a trial; None where none was."""
+    return trial.system_attrs.get(CONFIGURATION_ATTR)
+
+
+def recorded_decision(trial: FrozenTrial) -> DecisionRecord | None:
+    """Return why a trial's configuration was chosen; None where ``MetaSampler`` chose none.
+
+    Raises:
+        ValueError: For an attribute that does not hold a decision.
+    """
+    found = trial.system_attrs.get(DECISION_ATTR)
+    return None if found is None else DecisionRecord.from_json(found)
+
+
+def planned_configuration(trial: FrozenTrial) -> dict[str, Any]:
+    """Return what a running trial tries, as far as is known; its actual values come first."""
+    return {**(decided_configuration(trial) or {}), **enqueued_params(trial), **trial.params}
+
+
+def is_undecided(trial: FrozenTrial) -> bool:
+    """Whether a trial is running and nothing of its configuration is known yet."""
+    return (
+        trial.state is TrialState.RUNNING
+        and decided_configuration(trial) is None
+        and not planned_configuration(trial)
+    )

@@ -1,0 +1,41 @@
+"""The reader of archives."""
+
+from __future__ import annotations
+
+from metahpo.archive.archive import Archive
+from metahpo.archive.errors import ArchiveError, UnrecognisedSourceError
+from metahpo.archive.reader import ReadOptions
+from metahpo.tasks.task import Task
+
+
+class ArchiveReader:
+    """Reads archives, as objects or by their paths and URLs."""
+
+    types = (str, Archive)
+    accepts = "an Archive or the path or URL of one"
+    looks_for = "a Parquet file of an archived task"
+
+    def read(self, source: str | Archive, options: ReadOptions) -> list[Task]:
+        """Return the tasks of an archive, ordered by name.
+
+        Args:
+            source: The archive, its path or its URL.
+            options: Not used: archived values are maximised already.
+
+        Raises:
+            UnrecognisedSourceError: Where there is no archive, or no file of it can be read.
+        """
+        try:
+            archive = source if isinstance(source, Archive) else Archive(source)
+            tasks = archive.tasks()
+            files = 0 if tasks else len(archive)
+        except ArchiveError as error:
+            raise UnrecognisedSourceError(str(error)) from error
+        if files:
+            raise UnrecognisedSourceError(
+                f"none of the {files} Parquet files in {archive.path} is an archived task that "
+                "can be read (a warning names each)"
+            )
+        if not tasks:
+            raise UnrecognisedSourceError(f"there are no Parquet files in {archive.path}")
+        return tasks

@@ -1,0 +1,90 @@
+"""What a host stores with a trial about the decision behind it.
+
+A ``Decision`` is in maximised units and holds configurations. A ``DecisionRecord`` is in the
+units and the direction of the host's own values and leaves the configurations out, which the host
+stores anyway. ``record_of`` is the only place where one becomes the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from metahpo.suggest.decision import Decision, Part, Source
+
+
+@dataclass(frozen=True)
+class DecisionRecord:
+    """Why a trial tries what it tries.
+
+    Attributes:
+        source: Where the configuration came from.
+        reason: One sentence for people.
+        past_tasks: Names and weights of the past tasks that carried weight, heaviest first.
+        trust: Weight of the transferred prediction against the target-only one, in [0, 1];
+            None without a history.
+        mean: Predicted value of the trial, in the host's units and direction; None where
+            nothing was predicted.
+        deviation: Standard deviation of that prediction, same units.
+        hopeless: For hyperparameters of which the surrogate considers a part hopeless, that part:
+            (low, high) ranges on the natural scale, or choices (``metahpo.suggest.hopeless``).
+    """
+
+    source: Source
+    reason: str
+    past_tasks: tuple[tuple[str, float], ...] = ()
+    trust: float | None = None
+    mean: float | None = None
+    deviation: float | None = None
+    hopeless: Mapping[str, Part] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as what JSON can hold."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> DecisionRecord:
+        """Return the record that ``to_json`` described.
+
+        Raises:
+            ValueError: For anything else.
+        """
+        try:
+            return cls(
+                source=Source(record["source"]),
+                reason=record["reason"],
+                past_tasks=tuple((str(n), float(w)) for n, w in record["past_tasks"]),
+                trust=record["trust"],
+                mean=record["mean"],
+                deviation=record["deviation"],
+                hopeless={name: _part(part) for name, part in record["hopeless"].items()},
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a recorded decision: {error!r}") from error
+
+
+def record_of(decision: Decision, sign: float, position: int = 0) -> DecisionRecord:
+    """Return what a host stores with one of a decision's configurations.
+
+    Args:
+        decision: As the policy made it.
+        sign: 1 for a host whose values are maximised, -1 for one that minimises.
+        position: Which of the decision's configurations the trial runs. The prediction is that
+            of the first, so that the records of later ones have none.
+    """
+    mean = decision.mean if position == 0 else None
+    return DecisionRecord(
+        source=decision.source,
+        reason=decision.reason,
+        past_tasks=decision.past_tasks,
+        trust=decision.trust,
+        mean=None if mean is None else sign * mean,
+        deviation=None if mean is None else decision.deviation,
+        hopeless=decision.hopeless,
+    )
+
+
+def _part(recorded: Sequence[Any]) -> Part:
+    """Return ranges as tuples, of which JSON makes lists."""
+    return tuple(tuple(item) if isinstance(item, list) else item for item in recorded)
