@@ -57,7 +57,7 @@ class ForestSurrogate:
     def _inputs(self, points: Array) -> Array:
         features = self.features.array(points)
         past = [] if self.past is None else [self.past.predict(features)]
-        return np.column_stack([features, *past]).astype(np.float32)
+        return np.column_stack([features, *past])
 
     @property
     def trust(self) -> float | None:

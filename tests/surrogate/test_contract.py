@@ -11,7 +11,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from scipy.stats import spearmanr
 from support.forest_surrogate import ForestFamily
 
-from metahpo.settings import DEFAULT_SETTINGS, Effort
+from metahpo.settings import DEFAULT_SETTINGS, Effort, TrustSettings
 from metahpo.suggest.decision import Source
 from metahpo.suggest.policy import suggest
 from metahpo.surrogate import registry
@@ -60,12 +60,24 @@ CONDITIONAL = Space(
     },
 )
 SPACES = {"numbers": NUMBERS, "mixed": MIXED, "conditional": CONDITIONAL}
-FAMILIES = [*surrogate_names(), "forest"]
+# The network leaves simple studies to Gaussian processes, unless it is not weighed against them.
+UNWEIGHED = replace(SETTINGS, trust=TrustSettings(weigh=False, check_tolerance=1.0))
+FAMILIES = [*surrogate_names(), "network alone", "forest"]
 TRIALS, PAST_TASKS = 12, 3
 
 
 def family_named(name: str) -> SurrogateFamily:
-    return ForestFamily() if name == "forest" else surrogate_family(name)
+    if name == "forest":
+        return ForestFamily()
+    return surrogate_family(DEFAULT if name == "network alone" else name)
+
+
+def fit(
+    family: str, study: StudyArrays, history: AlignedHistory, *, transfer: bool = True
+) -> Surrogate:
+    settings = UNWEIGHED if family == "network alone" else SETTINGS
+    settings = replace(settings, transfer=transfer)
+    return family_named(family).fit(study, history, settings)
 
 
 def drawn(space: Space, count: int, seed: int) -> np.ndarray:
@@ -98,7 +110,7 @@ def history(space: Space, count: int = PAST_TASKS) -> AlignedHistory:
 @cache
 def fitted(family: str, space: str, past_tasks: int) -> Surrogate:
     chosen = SPACES[space]
-    return family_named(family).fit(study(chosen), history(chosen, past_tasks), SETTINGS)
+    return fit(family, study(chosen), history(chosen, past_tasks))
 
 
 @pytest.fixture(params=FAMILIES)
@@ -280,7 +292,7 @@ def test_without_pending_trials_nothing_changes(surrogate, space):
 
 def test_equal_arguments_give_equal_surrogates(surrogate, family, space, past_tasks):
     """With a history in which nothing is kept yet, as another worker or a restart has it."""
-    again = family_named(family).fit(study(space), history(space, past_tasks), SETTINGS)
+    again = fit(family, study(space), history(space, past_tasks))
     assert_same(again, surrogate, drawn(space, 20, seed=2))
     np.testing.assert_array_equal(again.task_weights, surrogate.task_weights)
     assert again.trust == surrogate.trust
@@ -290,15 +302,13 @@ def test_what_is_kept_with_a_history_serves_later_studies_alike(
     surrogate, family, space, past_tasks
 ):
     kept = history(space, past_tasks)
-    family_named(family).fit(study(space, TRIALS - 3), kept, SETTINGS)
-    later = family_named(family).fit(study(space), kept, SETTINGS)
+    fit(family, study(space, TRIALS - 3), kept)
+    later = fit(family, study(space), kept)
     assert_same(later, surrogate, drawn(space, 20, seed=2))
 
 
 def test_a_history_that_is_not_read_changes_nothing(family, space, space_name):
-    unread = family_named(family).fit(
-        study(space), history(space), replace(SETTINGS, transfer=False)
-    )
+    unread = fit(family, study(space), history(space), transfer=False)
     assert_same(unread, fitted(family, space_name, 0), drawn(space, 20, seed=2))
 
 
@@ -306,7 +316,7 @@ def test_fitting_changes_neither_the_study_nor_the_history(family, space):
     arrays, past = study(space), history(space)
     points, values = arrays.points.copy(), arrays.values.copy()
     tasks = [(task.points.copy(), task.values.copy()) for task in past.tasks]
-    family_named(family).fit(arrays, past, SETTINGS).condition_on_pending(points[:2])
+    fit(family, arrays, past).condition_on_pending(points[:2])
     np.testing.assert_array_equal(arrays.points, points)
     np.testing.assert_array_equal(arrays.values, values)
     for kept, (task_points, task_values) in zip(past.tasks, tasks, strict=True):
@@ -316,31 +326,30 @@ def test_fitting_changes_neither_the_study_nor_the_history(family, space):
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_few_trials_can_be_fitted(family, space, past_tasks, count):
-    made = family_named(family).fit(study(space, count), history(space, past_tasks), SETTINGS)
+    made = fit(family, study(space, count), history(space, past_tasks))
     assert made.log_densities.shape == (count,)
     assert_finite(made, drawn(space, 20, seed=2))
 
 
 def test_an_informed_family_needs_no_trials(family, space, past_tasks):
-    made = family_named(family)
-    informed = made.is_informed(space, SETTINGS)
+    informed = family_named(family).is_informed(space, SETTINGS)
     assert isinstance(informed, bool)
     if informed:
-        before = made.fit(study(space, 0), history(space, past_tasks), SETTINGS)
+        before = fit(family, study(space, 0), history(space, past_tasks))
         assert before.log_densities.shape == (0,)
         assert_finite(before, drawn(space, 20, seed=2))
 
 
 def test_values_that_all_agree_can_be_fitted(family, space, past_tasks):
     flat = replace(study(space), values=np.full(TRIALS, 80.0))
-    made = family_named(family).fit(flat, history(space, past_tasks), SETTINGS)
+    made = fit(family, flat, history(space, past_tasks))
     assert_finite(made, drawn(space, 20, seed=2))
 
 
 def test_repeated_trials_with_different_values_can_be_fitted(family, space, past_tasks):
     arrays = study(space)
     repeated = replace(arrays, points=np.repeat(arrays.points[:4], 3, axis=0))
-    made = family_named(family).fit(repeated, history(space, past_tasks), SETTINGS)
+    made = fit(family, repeated, history(space, past_tasks))
     assert_finite(made, np.concatenate([repeated.points[:2], drawn(space, 20, seed=2)]))
 
 
