@@ -15,7 +15,7 @@ DECISION = Decision(
     trust=0.5,
     mean=2.0,
     deviation=0.5,
-    shrunk={"x": (0.0, 1.0)},
+    hopeless={"x": ((0.0, 1.0), (3.0, 4.0)), "c": ("sgd", None)},
 )
 
 
@@ -27,7 +27,7 @@ def test_the_prediction_is_in_the_direction_of_the_host(sign):
 
 def test_all_but_the_prediction_is_as_decided():
     record = record_of(DECISION, -1.0)
-    for name in ("source", "reason", "past_tasks", "trust", "shrunk"):
+    for name in ("source", "reason", "past_tasks", "trust", "hopeless"):
         assert getattr(record, name) == getattr(DECISION, name)
 
 

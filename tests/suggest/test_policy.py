@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -174,10 +175,10 @@ def test_a_mixed_conditional_study_finds_the_optimum():
 
 
 PROGRAM = """
-import json, sys
+import dataclasses, json, sys
 sys.path.insert(0, {tests!r})
 import test_policy as t
-print(json.dumps([d.to_json() | {{"c": d.configurations}} for d in t.decisions()]))
+print(json.dumps([dataclasses.asdict(d) for d in t.decisions()]))
 """
 
 
@@ -196,7 +197,7 @@ def test_a_fresh_process_decides_the_same(request):
     fresh = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
-    here = [d.to_json() | {"c": d.configurations} for d in decisions()]
+    here = [asdict(decision) for decision in decisions()]
     assert json.loads(fresh.stdout) == json.loads(json.dumps(here))
 
 
