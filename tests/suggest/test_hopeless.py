@@ -73,6 +73,26 @@ def test_integers_are_judged_one_by_one_and_both_ends_are_hopeless():
     assert {type(end) for part in found for end in part} == {int}
 
 
+@pytest.mark.parametrize(
+    "distribution",
+    [
+        IntDistribution(1, 4, log=True),
+        IntDistribution(1, 64, log=True),
+        IntDistribution(1, 15),
+        IntDistribution(0, 100),
+        FloatDistribution(0, 1, step=0.05),
+    ],
+    ids=str,
+)
+def test_no_level_of_a_range_is_promising_wherever_parts_end(distribution):
+    space = Space({"it": distribution})
+    values = sorted({configuration["it"] for configuration in space.decode(sobol(space))})
+    for bound in values[1:]:
+        found = found_for(distribution, lambda value, bound=bound: value < bound) or ()
+        assert all(low <= high < bound for low, high in found)
+    assert found_for(distribution, lambda _: True) is None
+
+
 def test_steps_are_kept():
     assert found_for(IntDistribution(1, 9, step=2), lambda n: n >= 5) == ((5, 9),)
     stepped = FloatDistribution(0, 1, step=0.25)

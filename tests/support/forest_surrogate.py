@@ -79,8 +79,7 @@ class ForestSurrogate:
             torch.from_numpy(array).reshape(points.shape[:-1])
             for array in (np.log(np.maximum(expected, SMALLEST)), norm.cdf(u))
         )
-        # Trees are piecewise constant: their gradient is zero wherever there is one.
-        return Improvement(log_expected + 0.0 * points.nan_to_num().sum(-1), probability)
+        return Improvement(log_expected, probability)
 
     def condition_on_pending(self, points: Array) -> ForestSurrogate:
         """Fitted anew, with pending trials at their predicted means."""

@@ -133,6 +133,8 @@ def _climb(acquisition: Acquisition, space: Space, points: Array, iterations: in
         placed = base.clone()
         placed[:, columns] = torch.where(mask, moved, base[:, columns])
         total = -acquisition(placed).log_expected.sum()
+        if not total.requires_grad:
+            return total.item(), np.zeros(flat.size)
         (gradient,) = torch.autograd.grad(total, moved)
         return total.item(), gradient.numpy().ravel()
 

@@ -7,7 +7,7 @@ are. It explains a decision: nothing is ruled out, and the next decision judges 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,29 +36,44 @@ def hopeless_part(
     """
     found: dict[str, Part] = {}
     for column, name in enumerate(space.names):
-        categorical, levels = space.is_categorical[column], space.levels[column]
-        by_level = categorical or 0 < levels <= settings.hopeless_intervals
-        parts = levels if by_level else settings.hopeless_intervals
-        hopeless = _hopeless_parts(samples[:, column], probabilities, parts, settings)
-        if hopeless.any() and not hopeless.all():
+        active = ~np.isnan(samples[:, column])
+        positions = samples[active, column]
+        parts = _parts(space, column, positions, settings)
+        hopeless, sampled = _hopeless_parts(parts, probabilities[active], settings)
+        if hopeless.any() and not hopeless[sampled].all():
             found[name] = (
                 _choices(space, column, hopeless)
-                if categorical
-                else _ranges(space, column, hopeless, by_level)
+                if space.is_categorical[column]
+                else _ranges(space, column, hopeless, parts, positions)
             )
     return found
 
 
+class _Parts(NamedTuple):
+    """Parts of a hyperparameter: their number, and the one that each of ``n`` positions is in."""
+
+    count: int
+    index: NDArray[np.intp]
+
+
+def _parts(space: Space, column: int, positions: Array, settings: SearchSettings) -> _Parts:
+    """Its levels, where they are few or choices; or else equal parts of [0, 1]."""
+    levels, intervals = space.levels[column], settings.hopeless_intervals
+    if space.is_categorical[column] or 0 < levels <= intervals:
+        middles = space.level_positions(column)
+        return _Parts(levels, np.searchsorted((middles[1:] + middles[:-1]) / 2.0, positions))
+    return _Parts(intervals, np.minimum((positions * intervals).astype(int), intervals - 1))
+
+
 def _hopeless_parts(
-    positions: Array, probabilities: Array, parts: int, settings: SearchSettings
-) -> NDArray[np.bool_]:
-    """``parts``: whether each equal share of [0, 1] is hopeless."""
-    active = ~np.isnan(positions)
-    index = np.minimum((positions[active] * parts).astype(int), parts - 1)
-    count = np.bincount(index, minlength=parts)
-    largest = np.zeros(parts)
-    np.maximum.at(largest, index, probabilities[active])
-    return (count >= settings.hopeless_samples) & (largest < settings.hopeless_probability)
+    parts: _Parts, probabilities: Array, settings: SearchSettings
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """For each part whether it is hopeless, and whether there are samples in it."""
+    count = np.bincount(parts.index, minlength=parts.count)
+    largest = np.zeros(parts.count)
+    np.maximum.at(largest, parts.index, probabilities)
+    hopeless = (count >= settings.hopeless_samples) & (largest < settings.hopeless_probability)
+    return hopeless, count > 0
 
 
 def _choices(space: Space, column: int, hopeless: NDArray[np.bool_]) -> Part:
@@ -66,13 +81,18 @@ def _choices(space: Space, column: int, hopeless: NDArray[np.bool_]) -> Part:
     return tuple(_values(space, column, positions))
 
 
-def _ranges(space: Space, column: int, hopeless: NDArray[np.bool_], by_level: bool) -> Part:
+def _ranges(
+    space: Space, column: int, hopeless: NDArray[np.bool_], parts: _Parts, positions: Array
+) -> Part:
     steps = np.diff(np.concatenate([[False], hopeless, [False]]).astype(int))
-    edges = np.flatnonzero(steps).astype(float)
-    if by_level:
-        # From the middle of the first level to that of the last one.
-        edges += np.where(np.arange(len(edges)) % 2 == 0, 0.5, -0.5)
-    values = _values(space, column, edges / len(hopeless))
+    runs = np.flatnonzero(steps).reshape(-1, 2)
+    if space.levels[column]:
+        # An edge between parts may cut a level: the outermost sampled ones within.
+        within = [positions[(parts.index >= a) & (parts.index < b)] for a, b in runs]
+        ends = np.array([[inside.min(), inside.max()] for inside in within])
+    else:
+        ends = runs / parts.count
+    values = _values(space, column, ends.ravel())
     return tuple(zip(values[::2], values[1::2], strict=True))
 
 

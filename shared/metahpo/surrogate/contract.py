@@ -49,14 +49,15 @@ class Surrogate(Protocol):
 
     @property
     def task_weights(self) -> Array:
-        """``t``: how much each past task counts in the predictions; empty without any."""
+        """``t``: how much each past task counts in the predictions; empty where none does."""
         ...
 
     @property
     def trust(self) -> float | None:
-        """Weight of the history against the study's own trials, in [0, 1].
+        """Weight of what it was informed of besides the study's own trials, in [0, 1].
 
-        None where there is no history to trust.
+        That is past tasks, or what a network was meta-trained on; None where there is neither. The
+        policy reports it for studies with a history, as the trust in that.
         """
         ...
 
@@ -70,7 +71,8 @@ class Surrogate(Protocol):
     def improvement(self, points: Tensor) -> Improvement:
         """What ``batch_shape x d`` points may gain, differentiable in numerical hyperparameters.
 
-        Pending trials count among what is to be improved on.
+        A surrogate without gradients returns tensors without a graph, and is searched by samples
+        and single changes alone. Pending trials count among what is to be improved on.
         """
         ...
 
