@@ -28,7 +28,17 @@ import numpy as np
 
 PACKAGES = ("optuna_meta", "raytune_meta", "metahpo")
 # Modules whose constants decide what is suggested; a package stands for all its modules.
-CHAIN = ("metahpo.suggest", "metahpo.surrogate.mixture")
+CHAIN = (
+    "metahpo.suggest",
+    "metahpo.surrogate.registry",
+    "metahpo.surrogate.pretrained_family",
+    "metahpo.surrogate.neural.neural_surrogate",
+    "metahpo.surrogate.gp.gp_family",
+    "metahpo.surrogate.gp.gp_surrogate",
+    "metahpo.surrogate.mixture",
+    "metahpo.surrogate.aligned_history",
+    "metahpo.surrogate.study_arrays",
+)
 CONSTANT = re.compile(r"_?[A-Z][A-Z0-9_]+")
 
 

@@ -70,7 +70,7 @@ def test_a_run_is_resumed_and_reported(tmp_path, capsys) -> None:
 def test_missing_data_are_reported(tmp_path, capsys) -> None:
     command = ["--data", str(tmp_path), "--out", str(tmp_path / "o.jsonl"), "--steps", "2"]
     assert optimizers.main([*command, "--tasks", "mnist-cnn", "--methods", "learned"]) == 2
-    assert "holds no mnist" in capsys.readouterr().err
+    assert "does not contain mnist" in capsys.readouterr().err
 
 
 def test_speed_up_is_the_steps_that_adamw_needs_over_those_taken() -> None:
@@ -118,7 +118,7 @@ def test_the_best_rate_and_its_neighbours_are_run_twice_as_long() -> None:
 
 def test_weights_are_compared_with_the_start_of_their_training(tmp_path, capsys) -> None:
     assert optimizer_weights.main(["compare", "--data", str(tmp_path)]) == 2
-    assert "holds no mnist" in capsys.readouterr().err
+    assert "does not contain mnist" in capsys.readouterr().err
     folder = Path(__file__).parents[3] / "shared" / "benchdata"
     if not (folder / "mnist" / "mnist.npz").exists():
         pytest.skip("no MNIST beside the repository")

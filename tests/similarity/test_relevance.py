@@ -8,7 +8,6 @@ from metahpo.similarity import (
     learned_relevance,
     metafeature_weights,
     relevance,
-    sharpen,
 )
 
 NAN = float("nan")
@@ -144,27 +143,3 @@ def test_agreement_is_one_half_without_pairs_to_rank(values):
 def test_agreement_leaves_out_ties_among_the_values():
     predictions = np.array([[1.0], [2.0], [3.0]])
     assert agreement(np.array([1.0, 1.0, 2.0]), predictions).tolist() == [1.0]
-
-
-def test_sharpening_moves_weight_to_tasks_that_agree_and_keeps_their_proportion():
-    values = np.arange(10.0)
-    predictions = np.stack([values, -values, values**2], axis=1)
-    prior = np.array([0.2, 0.5, 0.3])
-    weights = sharpen(prior, values, predictions)
-    assert weights.sum() == pytest.approx(1.0)
-    assert weights[1] < 0.01
-    # These two agree equally well.
-    assert weights[2] / weights[0] == pytest.approx(1.5)
-    assert sharpen(prior, values[:4], predictions[:4])[1] > weights[1]
-
-
-def test_sharpening_without_trials_changes_nothing():
-    prior = np.array([0.2, 0.8])
-    np.testing.assert_allclose(sharpen(prior, np.empty(0), np.empty((0, 2))), prior)
-
-
-def test_sharpening_by_hundreds_of_trials_does_not_overflow():
-    values = np.arange(300.0)
-    weights = sharpen(np.array([0.5, 0.5]), values, np.stack([values, -values], axis=1))
-    assert np.isfinite(weights).all()
-    assert (weights > 0).all()

@@ -50,20 +50,3 @@ def agreement(values: Array, predictions: Array) -> Array:
         return np.full(predictions.shape[1], 0.5)
     predicted = np.sign(predictions[i[untied]] - predictions[j[untied]])
     return (1.0 + (order[untied, None] * predicted).mean(axis=0)) / 2.0
-
-
-def sharpen(relevance: Array, values: Array, predictions: Array) -> Array:
-    """Update prior weights of past tasks by their agreement with the present trials.
-
-    Args:
-        relevance: `t`, prior weights that sum to 1.
-        values: `n`, observed values of the present task.
-        predictions: `n x t`, predictions of each past task at the same configurations.
-
-    Returns:
-        `t`, sums to 1.
-    """
-    trials = min(len(values), SHARPENS_UNTIL)
-    shares = agreement(values, predictions)
-    weights = relevance * np.exp(SHARPNESS * trials * (shares - shares.max()))
-    return weights / weights.sum()
