@@ -7,7 +7,7 @@ ones, in turns.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -17,6 +17,8 @@ from scipy.stats import qmc
 from torch import Tensor
 
 from metahpo.settings import Effort, SearchSettings
+from metahpo.suggest.decision import Part
+from metahpo.suggest.hopeless import hopeless_part
 from metahpo.surrogate.contract import Improvement
 from metahpo.tasks.space import INACTIVE_POSITION, Array, Space
 
@@ -31,11 +33,14 @@ class Maximum(NamedTuple):
         points: ``n x d`` distinct points that exist, the largest value first.
         samples: ``m x d``, the Sobol points over the whole space.
         probabilities: ``m``, of improvement at the samples.
+        hopeless: The part of the space that these samples show to be hopeless, by hyperparameter
+            (``metahpo.suggest.hopeless``).
     """
 
     points: Array
     samples: Array
     probabilities: Array
+    hopeless: dict[str, Part]
 
 
 def maximise(
@@ -56,31 +61,26 @@ def maximise(
         candidates: ``m x d``, further points to try (the past's best configurations).
         rng: Of the samples.
         effort: How hard to search.
-        settings: What counts as hopeless, where the search does not start, and which numbers
-            have few levels.
+        settings: What counts as hopeless (choices that are no longer tried one by one), and which
+            numbers have few levels.
     """
     sobol = qmc.Sobol(len(space), rng=rng).random(effort.samples)
     around = _neighbours(space, best[: effort.centres], effort.neighbours, rng)
     pool = _canonical(space, np.concatenate([sobol, around, candidates]))
     improvement = _evaluate(acquisition, pool)
-    found = _largest(pool, _promise(improvement, settings.hopeless_probability), effort.starts)
+    samples, probabilities = pool[: effort.samples], improvement.probability.numpy()
+    probabilities = probabilities[: effort.samples]
+    hopeless = hopeless_part(space, samples, probabilities, settings)
+    found = _largest(pool, improvement.log_expected.numpy(), effort.starts)
     for _ in range(effort.turns):
         climbed = _climb(acquisition, space, found[0], effort.iterations)
-        changed = _single_changes(space, climbed, settings.few_levels)
+        changed = _single_changes(space, climbed, hopeless, settings.few_levels)
         fresh = np.concatenate([climbed, changed])
         values = _evaluate(acquisition, fresh).log_expected.numpy()
         found = _largest(
             np.concatenate([found[0], fresh]), np.concatenate([found[1], values]), effort.starts
         )
-    probabilities = improvement.probability.numpy()[: effort.samples]
-    return Maximum(found[0], pool[: effort.samples], probabilities)
-
-
-def _promise(improvement: Improvement, hopeless: float) -> Array:
-    """Acquisition values, -inf at hopeless points unless all are."""
-    values, probabilities = improvement.log_expected.numpy(), improvement.probability.numpy()
-    out = probabilities < hopeless
-    return values if out.all() else np.where(out, -np.inf, values)
+    return Maximum(found[0], samples, probabilities, hopeless)
 
 
 def _largest(points: Array, values: Array, count: int) -> tuple[Array, Array]:
@@ -152,7 +152,9 @@ def _climb(acquisition: Acquisition, space: Space, points: Array, iterations: in
     return _canonical(space, climbed)
 
 
-def _single_changes(space: Space, points: Array, few_levels: int) -> Array:
+def _single_changes(
+    space: Space, points: Array, hopeless: Mapping[str, Part], few_levels: int
+) -> Array:
     """Every point with one discrete value changed: another choice, one level up or down."""
     changed: list[Array] = []
     for column, levels in enumerate(space.levels):
@@ -160,19 +162,25 @@ def _single_changes(space: Space, points: Array, few_levels: int) -> Array:
             continue
         positions = space.level_positions(column)
         for point in points:
-            for index in _other_levels(space, column, point[column], positions):
+            for position in _other_positions(space, column, point[column], positions, hopeless):
                 neighbour = point.copy()
-                neighbour[column] = positions[index]
+                neighbour[column] = position
                 changed.append(neighbour)
     if not changed:
         return np.empty((0, len(space)))
     return space.activate(np.stack(changed))
 
 
-def _other_levels(space: Space, column: int, position: float, positions: Array) -> Sequence[int]:
+def _other_positions(
+    space: Space, column: int, position: float, positions: Array, hopeless: Mapping[str, Part]
+) -> Array:
+    """Positions of the levels that one at ``position`` may be changed to."""
     if np.isnan(position):
-        return ()
+        return positions[:0]
     current = int(np.argmin(np.abs(positions - position)))
-    if space.is_categorical[column]:
-        return [i for i in range(len(positions)) if i != current]
-    return [i for i in (current - 1, current + 1) if 0 <= i < len(positions)]
+    if not space.is_categorical[column]:
+        return positions[[i for i in (current - 1, current + 1) if 0 <= i < len(positions)]]
+    name = space.names[column]
+    left_out = space.encode([{name: choice} for choice in hopeless.get(name, ())])[:, column]
+    others = np.delete(positions, current)
+    return others[~np.isin(others, left_out)]

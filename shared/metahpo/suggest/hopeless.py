@@ -2,7 +2,7 @@
 
 A choice, or one of some equal parts of a numerical range, is hopeless where the probability of
 improvement stays below a bound at every Sobol point in it, whatever the other hyperparameters
-are. It explains a decision: nothing is ruled out, and the next decision judges anew.
+are. It explains a decision, and the search skips hopeless choices; the next decision judges anew.
 """
 
 from __future__ import annotations

@@ -16,9 +16,8 @@ import numpy as np
 
 from metahpo.settings import DEFAULT_SETTINGS, PolicySettings
 from metahpo.suggest.acquisition import maximise
-from metahpo.suggest.decision import Decision, Source
+from metahpo.suggest.decision import Decision, Part, Source
 from metahpo.suggest.history import History, HistoryView
-from metahpo.suggest.hopeless import hopeless_part
 from metahpo.suggest.spread import beside, first_untried, spread
 from metahpo.surrogate.contract import Surrogate, SurrogateFamily
 from metahpo.surrogate.registry import DEFAULT, surrogate_family
@@ -173,7 +172,7 @@ def _maximise_improvement(situation: _Situation) -> Decision:
     """What the surrogate expects the largest improvement from."""
     study, search, surrogate = situation.study, situation.settings.search, situation.surrogate
     chosen: list[Array] = []
-    hopeless = {}
+    hopeless: dict[str, Part] = {}
     for _ in range(situation.count):
         pending = np.concatenate([study.pending, *[point[None] for point in chosen]])
         maximum = maximise(
@@ -186,7 +185,7 @@ def _maximise_improvement(situation: _Situation) -> Decision:
             search,
         )
         if not chosen:
-            hopeless = hopeless_part(study.space, maximum.samples, maximum.probabilities, search)
+            hopeless = maximum.hopeless
         chosen.append(_untried(maximum.points, chosen, situation))
     mean, deviation = _predicted(surrogate, chosen[0])
     trust = situation.trust
