@@ -4,13 +4,22 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
 import numpy as np
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from support.problems import (
+    CONDITIONAL,
+    PLANE,
+    UNIT,
+    Objective,
+    bowl,
+    history_of,
+    random_task,
+    trial,
+)
 
 from metahpo.settings import PolicySettings, PortfolioSettings, TrustSettings
 from metahpo.suggest.decision import Decision, Source
@@ -18,48 +27,13 @@ from metahpo.suggest.history import History
 from metahpo.suggest.policy import suggest
 from metahpo.surrogate.scores import tells_unit
 from metahpo.surrogate.study_arrays import study_arrays
-from metahpo.tasks.space import Condition, Configuration, Space
+from metahpo.tasks.space import Configuration, Space
 from metahpo.tasks.task import Task, Trial, TrialState
-
-UNIT = FloatDistribution(0, 1)
-PLANE = Space({"x": UNIT, "y": UNIT})
-MIXED = Space(
-    {
-        "lr": FloatDistribution(1e-5, 1, log=True),
-        "layers": IntDistribution(1, 4),
-        "optimizer": CategoricalDistribution(["adam", "sgd"]),
-        "momentum": UNIT,
-    },
-    {"momentum": Condition("optimizer", choices=("sgd",))},
-)
-
-Objective = Callable[[Configuration], float | None]
-
-
-def bowl(x: float, y: float = 0.5) -> Objective:
-    return lambda c: -((c.get("x", x) - x) ** 2) - (c.get("y", y) - y) ** 2
 
 
 def mixed(c: Configuration) -> float:
     loss = (math.log10(c["lr"]) + 2) ** 2 + 0.3 * abs(c["layers"] - 3)
     return -loss - (c["momentum"] - 0.9) ** 2 if "momentum" in c else -loss - 0.5
-
-
-def trial(configuration: Configuration, value: float | None) -> Trial:
-    state = TrialState.FAILED if value is None else TrialState.COMPLETE
-    return Trial(configuration, value, state)
-
-
-def random_task(
-    objective: Objective, space: Space = PLANE, n: int = 20, seed: int = 0, name: str = ""
-) -> Task:
-    points = space.activate(np.random.default_rng(seed).random((n, len(space))))
-    trials = tuple(trial(c, objective(c)) for c in space.decode(points))
-    return Task(name or f"past-{seed}", space, trials)
-
-
-def history_of(*objectives: Objective, space: Space = PLANE, n: int = 20) -> list[Task]:
-    return [random_task(f, space, n, seed=i) for i, f in enumerate(objectives)]
 
 
 def extend(task: Task, *trials: Trial) -> Task:
@@ -163,10 +137,10 @@ def test_misleading_history_does_not_keep_a_study_from_the_optimum():
 
 
 def test_a_mixed_conditional_study_finds_the_optimum():
-    history = history_of(mixed, mixed, mixed, space=MIXED, n=40)
-    assert best(run(mixed, history, 12, MIXED)) > -0.1
+    history = history_of(mixed, mixed, mixed, space=CONDITIONAL, n=40)
+    assert best(run(mixed, history, 12, CONDITIONAL)) > -0.1
     # Without, about one in two ends beside the right number of layers, at -0.3 (12 seeds seen).
-    bests = [best(run(mixed, [], 20, MIXED, seed)) for seed in range(6)]
+    bests = [best(run(mixed, [], 20, CONDITIONAL, seed)) for seed in range(6)]
     assert sum(found > -0.1 for found in bests) >= 3
     assert min(bests) > -0.5
 
@@ -176,24 +150,24 @@ def test_a_mixed_conditional_study_finds_the_optimum():
 
 PROGRAM = """
 import dataclasses, json, sys
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {paths!r}
 import test_policy as t
 print(json.dumps([dataclasses.asdict(d) for d in t.decisions()]))
 """
 
 
 def decisions() -> list[Decision]:
-    history = history_of(mixed, mixed, space=MIXED)
-    task = random_task(mixed, MIXED, n=8, seed=5)
+    history = history_of(mixed, mixed, space=CONDITIONAL)
+    task = random_task(mixed, CONDITIONAL, n=8, seed=5)
     return [
         suggest(task, history, seed=3),
         suggest(task, [], seed=3, count=2),
-        suggest(Task("present", MIXED), history, count=10),
+        suggest(Task("present", CONDITIONAL), history, count=10),
     ]
 
 
 def test_a_fresh_process_decides_the_same(request):
-    program = PROGRAM.format(tests=str(request.path.parent))
+    program = PROGRAM.format(paths=[str(path) for path in request.path.parents[:2]])
     fresh = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
@@ -316,10 +290,10 @@ def distinct(configurations) -> int:
 @pytest.mark.parametrize("n", [0, 1, 6])
 @pytest.mark.parametrize("with_history", [False, True])
 def test_several_configurations_are_distinct(n, with_history):
-    history = history_of(mixed, mixed, space=MIXED) if with_history else []
-    task = random_task(mixed, MIXED, n=n, seed=7)
+    history = history_of(mixed, mixed, space=CONDITIONAL) if with_history else []
+    task = random_task(mixed, CONDITIONAL, n=n, seed=7)
     decision = suggest(task, history, count=10)
-    assert_sound(decision, MIXED, history, 10, unit_known=with_history or n > 1)
+    assert_sound(decision, CONDITIONAL, history, 10, unit_known=with_history or n > 1)
     assert distinct(decision.configurations) == 10
 
 
@@ -437,23 +411,23 @@ def test_spaces_of_one_hyperparameter_are_searched(space):
 
 def test_conditions_are_learned_from_trials():
     """A define-by-run host states none; its trials show them."""
-    stated = Space(MIXED.distributions)
-    task = Task("present", stated, random_task(mixed, MIXED, n=10).trials)
-    for history in ([], [Task("past", stated, random_task(mixed, MIXED, seed=1).trials)]):
+    stated = Space(CONDITIONAL.distributions)
+    task = Task("present", stated, random_task(mixed, CONDITIONAL, n=10).trials)
+    for history in ([], [Task("past", stated, random_task(mixed, CONDITIONAL, seed=1).trials)]):
         for seed in range(5):
-            assert_sound(suggest(task, history, seed=seed), MIXED, history)
+            assert_sound(suggest(task, history, seed=seed), CONDITIONAL, history)
     (past,) = history
-    assert_sound(suggest(Task("present", stated), [past], count=10), MIXED, [past], 10)
+    assert_sound(suggest(Task("present", stated), [past], count=10), CONDITIONAL, [past], 10)
 
 
 def test_history_decides_between_conditions_that_explain_the_trials_alike():
     """Two trials: the layers explain as well as the optimizer who has a momentum."""
-    space = Space(MIXED.distributions)
+    space = Space(CONDITIONAL.distributions)
     trials = (
         trial({"lr": 0.1, "layers": 1, "optimizer": "adam"}, 1.0),
         trial({"lr": 0.1, "layers": 3, "optimizer": "sgd", "momentum": 0.5}, 2.0),
     )
-    past = Task("past", space, random_task(mixed, MIXED).trials)
+    past = Task("past", space, random_task(mixed, CONDITIONAL).trials)
     task = Task("present", space, trials)
     alone, known = (
         History(history).view(task, PolicySettings()).aligned.space.conditions["momentum"]
@@ -464,10 +438,12 @@ def test_history_decides_between_conditions_that_explain_the_trials_alike():
 
 def test_history_adds_hyperparameters_that_the_study_has_not_reached():
     """A define-by-run study that has tried Adam alone has no momentum in its space."""
-    reached = Space({n: d for n, d in MIXED.distributions.items() if n != "momentum"})
-    history = [Task("past", Space(MIXED.distributions), random_task(mixed, MIXED).trials)]
+    reached = Space({n: d for n, d in CONDITIONAL.distributions.items() if n != "momentum"})
+    history = [
+        Task("past", Space(CONDITIONAL.distributions), random_task(mixed, CONDITIONAL).trials)
+    ]
     decision = suggest(Task("present", reached), history, count=10)
-    assert_sound(decision, MIXED, history, 10)
+    assert_sound(decision, CONDITIONAL, history, 10)
     met = trial({"lr": 0.1, "layers": 2, "optimizer": "sgd"}, -1.0)
     decision = suggest(Task("present", reached, (met,)), history, count=3)
     assert_sound(decision, reached, history, 3)
@@ -475,21 +451,23 @@ def test_history_adds_hyperparameters_that_the_study_has_not_reached():
 
 def test_a_space_stated_in_full_is_not_extended():
     """Every configuration has all of it, and nothing that only history knows."""
-    history = [Task("past", Space(MIXED.distributions), random_task(mixed, MIXED).trials)]
-    for names in (MIXED.names, ("lr", "layers", "optimizer")):
-        full = Space({name: MIXED.distributions[name] for name in names})
-        for trials in ((), random_task(mixed, MIXED, n=3).trials):
+    history = [
+        Task("past", Space(CONDITIONAL.distributions), random_task(mixed, CONDITIONAL).trials)
+    ]
+    for names in (CONDITIONAL.names, ("lr", "layers", "optimizer")):
+        full = Space({name: CONDITIONAL.distributions[name] for name in names})
+        for trials in ((), random_task(mixed, CONDITIONAL, n=3).trials):
             task = Task("present", full, trials)
             decision = suggest(task, history, count=10, define_by_run=False)
             assert all(c.keys() == set(names) for c in decision.configurations)
 
 
 def test_a_trial_that_failed_half_way_shows_no_condition():
-    stated = Space(MIXED.distributions)
+    stated = Space(CONDITIONAL.distributions)
     failed = trial({"lr": 0.1, "layers": 2, "optimizer": "sgd"}, None)
-    past = Task("past", stated, (*random_task(mixed, MIXED).trials, failed))
+    past = Task("past", stated, (*random_task(mixed, CONDITIONAL).trials, failed))
     decision = suggest(Task("present", stated), [past], count=10)
-    assert_sound(decision, MIXED, [past], 10)
+    assert_sound(decision, CONDITIONAL, [past], 10)
 
 
 def test_a_condition_can_depend_on_choices_of_all_types():

@@ -7,7 +7,8 @@ import numpy as np
 import optuna
 import pytest
 import torch
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import FloatDistribution
+from support.problems import CONDITIONAL as SPACE
 
 from metahpo.settings import DEFAULT_SETTINGS, PolicySettings, PortfolioSettings, TrustSettings
 from metahpo.suggest.decision import Source
@@ -29,19 +30,9 @@ from metahpo.surrogate.pretrained_family import (
 )
 from metahpo.surrogate.study_arrays import StudyArrays, study_arrays
 from metahpo.tasks.alignment import identity_of
-from metahpo.tasks.space import Condition, Space
+from metahpo.tasks.space import Space
 from metahpo.tasks.task import Task, Trial, TrialState
 from optuna_meta import MetaSampler
-
-SPACE = Space(
-    {
-        "lr": FloatDistribution(1e-5, 1, log=True),
-        "layers": IntDistribution(1, 4),
-        "optimizer": CategoricalDistribution(["adam", "sgd"]),
-        "momentum": FloatDistribution(0, 1),
-    },
-    {"momentum": Condition("optimizer", choices=("sgd",))},
-)
 
 
 @pytest.fixture(scope="module")
