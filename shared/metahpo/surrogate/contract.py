@@ -24,7 +24,7 @@ class Improvement(NamedTuple):
 
     Attributes:
         log_expected: ``batch_shape``, logarithm of the expected improvement, in values.
-        probability: ``batch_shape``, probability of any improvement.
+        probability: ``batch_shape``, probability of any improvement; needs no gradient.
     """
 
     log_expected: Tensor

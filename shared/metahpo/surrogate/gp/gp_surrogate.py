@@ -72,7 +72,7 @@ class GPSurrogate:
         deviation = variance.clamp_min(MINIMUM_VARIANCE).sqrt()
         u = (mean - self.model.incumbent) / deviation
         log_expected = _log_ei_helper(u) + deviation.log() + float(np.log(self.warp.unit))
-        return Improvement(log_expected, torch.special.ndtr(u))
+        return Improvement(log_expected, torch.special.ndtr(u.detach()))
 
     def condition_on_pending(self, points: Array) -> GPSurrogate:
         """This surrogate after observing its own mean at ``m x d`` points."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -73,16 +74,22 @@ class NeuralSurrogate:
         predictive, best = self.model.predictive(points), self.model.incumbent
         expected = predictive.expected_improvement(best).clamp_min(LEAST_IMPROVEMENT)
         log_expected = expected.log() + self._log_novelty(points) + self._log_unit
-        probability = 1.0 - predictive.cdf(torch.as_tensor(best, dtype=expected.dtype))
-        return Improvement(log_expected, probability.clamp(0.0, 1.0))  # rounding
+        with torch.no_grad():
+            below = predictive.cdf(torch.as_tensor(best, dtype=expected.dtype))
+        return Improvement(log_expected, (1.0 - below).clamp(0.0, 1.0))  # rounding
 
     @property
     def _log_unit(self) -> float:
         return float(np.log(self.model.scale.warp.unit))
 
+    @cached_property
+    def _seen(self) -> Tensor:
+        """``n x p`` features of the trials, pending ones among them."""
+        return self.features(self.model.points.double())
+
     def _log_novelty(self, points: Tensor) -> Tensor:
         """``batch_shape``: 0 far from all trials, very negative at one."""
-        seen = self.features(self.model.points.double())
+        seen = self._seen
         if not len(seen):
             return torch.zeros(points.shape[:-1], dtype=torch.float64)
         distances = (self.features(points).unsqueeze(-2) - seen).square().sum(-1).amin(-1)
