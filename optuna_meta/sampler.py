@@ -85,7 +85,7 @@ class MetaSampler(BaseSampler):
             processes over the trials and the history; or a file of such a network's weights, as
             ``metahpo train surrogate`` writes them; or a registered one
             (``metahpo.register_surrogate``).
-        settings: Settings of the policy, for research; nobody else has a reason to change them.
+        settings: Settings of the policy, for research; other users have no reason to change them.
         seed: Makes suggestions reproducible.
         warn_independent_sampling: Whether to log a warning when a hyperparameter that the
             study has seen before had to be drawn at random.

@@ -95,7 +95,7 @@ class MetaSearch(Searcher):
             processes over the trials and the history; or a file of such a network's weights, as
             ``metahpo train surrogate`` writes them; or a registered one
             (``metahpo.register_surrogate``).
-        settings: Settings of the policy, for research; nobody else has a reason to change them.
+        settings: Settings of the policy, for research; other users have no reason to change them.
         seed: Makes suggestions reproducible, as far as results come in the same order.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Tuning that remembers: everything that knows neither trial loop (see docs/architecture.md).
+"""Tuning that remembers: everything that is independent of the trial loop.
 
 Public are the names below. The rooms beside this file are for contributors; what users reach
 through their framework is in ``optuna_meta`` and ``raytune_meta``.
@@ -15,11 +15,19 @@ from metahpo.tasks.task import Task, Trial, TrialState
 
 if TYPE_CHECKING:
     from metahpo.metafeatures import extract
-    from metahpo.optim import LearnedOptimizer
+    from metahpo.optim import Audit, LearnedOptimizer, load_weights, parameter_groups
+    from metahpo.plots import (
+        plot_decision,
+        plot_hopeless,
+        plot_metafeatures,
+        plot_provenance,
+        plot_task_map,
+    )
     from metahpo.recommendation import recommend
 
 __all__ = [
     "Archive",
+    "Audit",
     "LearnedOptimizer",
     "PolicySettings",
     "Space",
@@ -28,6 +36,13 @@ __all__ = [
     "Trial",
     "TrialState",
     "extract",
+    "load_weights",
+    "parameter_groups",
+    "plot_decision",
+    "plot_hopeless",
+    "plot_metafeatures",
+    "plot_provenance",
+    "plot_task_map",
     "recommend",
     "register_surrogate",
 ]
@@ -35,13 +50,21 @@ __version__ = "0.1.0"
 
 # They import torch or scikit-learn, which take seconds.
 _LAZY = {
-    "LearnedOptimizer": "metahpo.optim",
-    "extract": "metahpo.metafeatures",
-    "recommend": "metahpo.recommendation",
+    "metahpo.metafeatures": ("extract",),
+    "metahpo.optim": ("Audit", "LearnedOptimizer", "load_weights", "parameter_groups"),
+    "metahpo.plots": (
+        "plot_decision",
+        "plot_hopeless",
+        "plot_metafeatures",
+        "plot_provenance",
+        "plot_task_map",
+    ),
+    "metahpo.recommendation": ("recommend",),
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_LAZY[name]), name)
+    for module, names in _LAZY.items():
+        if name in names:
+            return getattr(import_module(module), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

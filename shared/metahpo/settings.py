@@ -16,7 +16,7 @@ class PortfolioSettings:
 
     Attributes:
         enabled: Whether there is a portfolio; without one, a study begins with well-spread trials.
-        trials: Trials from the portfolio before the surrogate is asked. One trial does not show
+        trials: Trials from the portfolio before the surrogate decides. One trial does not show
             whether it was a good one; the second serves the past tasks that the first serves
             badly.
         size: Members of the portfolio: enough for as many workers to start at once.
@@ -66,8 +66,8 @@ class TrustSettings:
 
     Attributes:
         weigh: Whether they are weighed at all.
-        prior_log_odds: Log odds, before any evidence, for the model that knows more than the
-            study's own trials.
+        prior_log_odds: Log odds, before any evidence, for the model that is informed of more
+            than the study's own trials.
         past_prior_log_odds: Log odds, before any evidence, for past tasks in a network's context
             against leaving them out.
         most_per_trial: The most that one trial adds to log odds or takes from them: a Gaussian

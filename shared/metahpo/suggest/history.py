@@ -45,7 +45,7 @@ class HistoryView:
 
 
 class History(Sequence[Task]):
-    """Past tasks, with what was made of them for the studies that asked.
+    """Past tasks, with what was made of them for the studies that use them.
 
     Args:
         tasks: The past tasks.
@@ -99,7 +99,7 @@ class History(Sequence[Task]):
         return self._views.get(key, lambda: _view(self, space, metafeatures, settings))
 
     def expected_space(self, metafeatures: Mapping[str, float]) -> Space | None:
-        """The space that a new task will probably have, before its host knows.
+        """The space that a new task will probably have, before its trials show it.
 
         Args:
             metafeatures: The new task's.
@@ -124,7 +124,7 @@ class History(Sequence[Task]):
     def conditions(self) -> dict[str, Condition]:
         """The conditions between hyperparameters that the past tasks' trials show."""
         spaces = [task.space for task in self]
-        # A trial that failed may have ended before it asked for all hyperparameters.
+        # A trial that failed may have ended before it had all its hyperparameters.
         rows = [[t.configuration for t in task.trials if t.value is not None] for task in self]
         return infer_conditions(spaces, rows)
 

@@ -43,7 +43,7 @@ def suggest(
         history: Past tasks. A ``History`` keeps what is made of them for the next call.
         count: How many configurations.
         seed: Of everything random.
-        define_by_run: Whether the task's space is only what its trials have asked for so far, so
+        define_by_run: Whether the task's space is only what its trials have shown so far, so
             that conditions and hyperparameters that the history shows are added to it. False where
             the space is stated in full.
         surrogate: A registered name (``metahpo.surrogate.registry``) or a file of the pretrained

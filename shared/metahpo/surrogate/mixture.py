@@ -1,6 +1,6 @@
 """A mixture of two surrogates, weighed by evidence.
 
-The informed one knows more than the study's own trials: past tasks, or what a network was
+The informed one rests on more than the study's own trials: past tasks, or what a network was
 meta-trained on. The target-only one is fitted to these trials alone. Each one's weight follows
 from the predictive densities of the study's values, one after the other, given the ones before.
 Knowledge that misleads loses weight with every value that it did not expect.
@@ -28,7 +28,7 @@ class Member:
     Attributes:
         surrogate: The surrogate.
         weight: In [0, 1].
-        informed: Whether it knows more than the study's own trials.
+        informed: Whether it rests on more than the study's own trials.
     """
 
     surrogate: Surrogate
@@ -108,7 +108,7 @@ def mix(
     """Both surrogates with weights that follow from the evidence, or the one that there is.
 
     Args:
-        informed: Knows more than the study's own trials.
+        informed: Rests on more than the study's own trials.
         target: Fitted to these alone.
         settings: How they are weighed.
         contradiction: What is taken from the informed one's log odds besides, at least 0.

@@ -13,8 +13,8 @@ Vizier Gaussian process bandit algorithm"), with the difference that it is a smo
 whose parameters can be fitted and whose density is known.
 
 Past tasks, which are compared with each other, are compressed below their median. A model that
-knows the present task alone keeps its values as they are, but for outliers: where half of the
-space is a plateau, magnifying the plateau's ripples hides the slope that leads out of it.
+is fitted to the present task alone keeps its values as they are, but for outliers: where half of
+the space is a plateau, magnifying the plateau's ripples hides the slope that leads out of it.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ centre: linear above, logarithmic below, so that one diverged training flattens 
 rank among the task's own values, as a quantile of the normal distribution (Salinas et al. 2020),
 which does not care about units at all.
 
-The unit of a study with few trials cannot be told from them alone: it is drawn towards the past
+The unit of a study cannot be read off a few trials alone: it is drawn towards the past
 tasks' usual one, geometrically, with the weight of ``PRIOR_TRIALS`` trials.
 """
 

@@ -19,7 +19,8 @@ from metahpo.tasks.space import Array, Space
 from metahpo.tasks.task import Task
 
 # Names that mean the same in the field, spelt as `_canonical` leaves them. A name alone in its
-# line is one that a pre-trained surrogate knows. New lines go to the end: its weights count them.
+# line is one that a pretrained surrogate was trained on. New lines go to the end: its weights
+# count them.
 SYNONYMS: tuple[frozenset[str], ...] = tuple(
     map(
         frozenset,
@@ -91,9 +92,9 @@ class AlignedTask:
 
     Attributes:
         name: The past task's name.
-        points: n x d in the present space, NaN where inactive or without a counterpart.
-        values: n, larger is better.
-        shared: d, whether the past task knows the hyperparameter.
+        points: ``n x d`` in the present space, NaN where inactive or without a counterpart.
+        values: ``n``, larger is better.
+        shared: ``d``, whether the past task has the hyperparameter.
         overlap: Share of the hyperparameters, of both spaces together, that match.
     """
 

@@ -10,7 +10,7 @@ F_i(x) is what past task i predicts at x. With equal rho the prior mean is the p
 and, at kappa = 1, the prior covariance is their empirical second moment: the present task is
 much like one more draw from the population that the past ones came from (the idea of HyperBO,
 Wang et al. 2024, "Pre-trained Gaussian processes for Bayesian optimization"). Conditioning on a
-few trials tells which past tasks the present one resembles; g learns what none of them knows.
+few trials shows which past tasks the present one resembles; g learns what none of them shows.
 Integrating out w and c leaves a Gaussian process, so that everything is exact.
 
 Notation: see ``metahpo.tasks.space``; t past tasks.

@@ -80,7 +80,7 @@ def contradiction(values: Array, expected: Array) -> float:
     """What is taken from the log odds where the past ranks the trials the wrong way round.
 
     The transferred model can turn a contradicted past upside down and still explain the trials;
-    but a past that is wrong about which half of the space is good knows little about where in
+    but a past that is wrong about which half of the space is good is little help with where in
     the other half the best is. The square of Kendall's tau in standard deviations (Kendall
     1970, "Rank correlation methods", with ties among the values), if it is negative; nothing
     otherwise.
