@@ -147,6 +147,9 @@ class SearchSettings:
         least_new: What is left of a point's expected improvement where it repeats a trial.
         jitter: Jitter of later points in a batch, as a fraction of the range.
         spread_candidates: Random configurations of which the farthest from all trials is taken.
+        space_filling_min: The fewest well-spread trials of a study without history, before a
+            surrogate that is not informed decides; 2 + d // 2 for d hyperparameters.
+        space_filling_max: The most of them.
         hopeless_probability: Probability of improvement below which a point is hopeless.
         hopeless_intervals: Equal parts of a numerical range that are called hopeless or not.
         hopeless_samples: The fewest Sobol points in a part, below which nothing is said of it.
@@ -160,6 +163,8 @@ class SearchSettings:
     least_new: float = 1e-4
     jitter: float = 0.005
     spread_candidates: int = 64
+    space_filling_min: int = 4
+    space_filling_max: int = 8
     hopeless_probability: float = 1e-3
     hopeless_intervals: int = 10
     hopeless_samples: int = 8

@@ -7,7 +7,8 @@ are. It explains a decision, and the search skips hopeless choices; the next dec
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +50,8 @@ def hopeless_part(
     return found
 
 
-class _Parts(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class _Parts:
     """Parts of a hyperparameter: their number, and the one that each of ``n`` positions is in."""
 
     count: int

@@ -117,7 +117,7 @@ class _Situation:
 def _cover_unknown_space(situation: _Situation) -> Decision | None:
     """Without history, a study begins with well-spread trials until a surrogate can say more."""
     study, settings = situation.study, situation.settings
-    if situation.has_history or len(study.values) >= _space_filling_trials(len(study.space)):
+    if situation.has_history or len(study.values) >= _space_filling_trials(situation):
         return None
     # An informed family ignores failures, so it has nothing to say while every trial has failed.
     if situation.family.is_informed(study.space, settings) and not study.all_failed:
@@ -213,8 +213,9 @@ _WAYS: tuple[_Way, ...] = (
 # ---- their parts ---------------------------------------------------------------------------
 
 
-def _space_filling_trials(d: int) -> int:
-    return int(np.clip(2 + d // 2, 4, 8))
+def _space_filling_trials(situation: _Situation) -> int:
+    search, d = situation.settings.search, len(situation.study.space)
+    return int(np.clip(2 + d // 2, search.space_filling_min, search.space_filling_max))
 
 
 def _fill_space(situation: _Situation) -> Decision:
