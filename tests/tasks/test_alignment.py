@@ -1,6 +1,7 @@
 """A past task seen from another space: what is matched, and where its values come to lie."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -13,7 +14,17 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from metahpo.tasks.alignment import MOST_TRIALS, AlignedTask, align, match_names, thinned
+from metahpo.tasks.alignment import (
+    MOST_TRIALS,
+    AlignedTask,
+    _canonical,
+    _compatible,
+    align,
+    identity_of,
+    match_names,
+    role_of,
+    thinned,
+)
 from metahpo.tasks.space import Space
 from metahpo.tasks.task import Task, Trial, TrialState
 
@@ -96,6 +107,65 @@ def test_an_incompatible_namesake_leaves_room_for_a_synonym():
 
 
 # ---- where values come to lie --------------------------------------------------------------
+
+
+# Names alike in each way, and some that are like no other.
+NAMES = [
+    "lr",
+    "eta",
+    "LR",
+    "a/lr",
+    "l-r",
+    "num.trees",
+    "n_estimators",
+    "x",
+    "y",
+    "m/x",
+    "X",
+    "é",
+    "-",
+]
+KINDS = [UNIT, IntDistribution(1, 4), CategoricalDistribution(["a", "b"]),
+         CategoricalDistribution([1, 2]), CategoricalDistribution([True, False])]  # fmt: skip
+spaces = st.dictionaries(st.sampled_from(NAMES), st.sampled_from(KINDS), max_size=6).map(Space)
+
+
+def matched_pair_by_pair(past: Space, present: Space) -> dict[str, str]:
+    """A plain reference: every name beside every other, the closest kind of likeness first."""
+    likenesses = (
+        lambda a, b: a == b,
+        lambda a, b: re.search(r"[a-z0-9]", a.lower()) and _canonical(a) == _canonical(b),
+        lambda a, b: role_of(a) and role_of(a) == role_of(b),
+    )
+    matches: dict[str, str] = {}
+    for alike in likenesses:
+        for name in past:
+            for other in present:
+                free = name not in matches and other not in matches.values()
+                if free and alike(name, other) and _compatible(name, other, past, present):
+                    matches[name] = other
+    return matches
+
+
+@given(spaces, spaces)
+@settings(max_examples=300)
+def test_matches_are_those_of_comparing_every_pair_of_names(past, present):
+    assert match_names(past, present) == matched_pair_by_pair(past, present)
+
+
+def test_names_without_latin_letters_match_themselves_alone():
+    past, present = Space({"шаг": UNIT, "é": UNIT}), Space({"шаг": UNIT, "глубина": UNIT})
+    assert match_names(past, present) == {"шаг": "шаг"}
+    assert identity_of("шаг") != identity_of("глубина")
+
+
+def test_each_of_thousands_of_names_is_brought_into_canonical_spelling_once():
+    past = Space({f"past_{number}": UNIT for number in range(2000)})
+    present = Space({f"present_{number}": UNIT for number in range(2000)})
+    _canonical.cache_clear()
+    for _ in range(3):
+        assert match_names(past, present) == {}
+    assert _canonical.cache_info().misses == 4000
 
 
 def test_other_bounds():

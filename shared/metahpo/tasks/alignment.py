@@ -8,8 +8,9 @@ synonyms; values are carried over on their natural scale; what has no counterpar
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,17 +130,37 @@ def match_names(past: Space, present: Space) -> dict[str, str]:
     matches = {
         name: name for name in past if name in present and _compatible(name, name, past, present)
     }
-    for alike in (_same_spelling, _synonymous):
-        for name in past:
-            if name in matches:
-                continue
-            for other in present:
-                if other in matches.values() or not alike(name, other):
-                    continue
-                if _compatible(name, other, past, present):
-                    matches[name] = other
-                    break
+    for key in (_canonical, role_of):
+        matches |= _matched_by(key, matches, past, present)
     return matches
+
+
+def _matched_by(
+    key: Callable[[str], Hashable], matched: Mapping[str, str], past: Space, present: Space
+) -> dict[str, str]:
+    """Further matches of names with the same key, in the order of the names.
+
+    Args:
+        key: Of a name; 0 and the empty string match nothing.
+        matched: The matches so far.
+        past: The past space.
+        present: The present space.
+    """
+    taken = set(matched.values())
+    free: dict[Hashable, list[str]] = {}
+    for name in present:
+        if name not in taken and key(name):
+            free.setdefault(key(name), []).append(name)
+    found: dict[str, str] = {}
+    for name in past:
+        if name in matched:
+            continue
+        others = free.get(key(name), [])
+        other = next((o for o in others if _compatible(name, o, past, present)), None)
+        if other is not None:
+            found[name] = other
+            others.remove(other)
+    return found
 
 
 def role_of(name: str) -> int:
@@ -155,10 +176,11 @@ def identity_of(name: str) -> str:
     """A text that a hyperparameter has in common with those that ``match_names`` takes for it.
 
     Returns:
-        The first of its synonyms in alphabetical order, or its own name in canonical spelling.
+        The first of its synonyms in alphabetical order, or its own name in canonical spelling; the
+        name as it is where nothing is left of that (no Latin letter, no digit).
     """
     role = role_of(name)
-    return min(SYNONYMS[role - 1]) if role else _canonical(name)
+    return min(SYNONYMS[role - 1]) if role else _canonical(name) or name
 
 
 def align(task: Task, space: Space) -> AlignedTask | None:
@@ -207,18 +229,10 @@ def _compatible(past_name: str, present_name: str, past: Space, present: Space) 
     return bool((~np.isnan(one.encode([{present_name: value} for value in values]))).any())
 
 
-def _same_spelling(a: str, b: str) -> bool:
-    return _canonical(a) == _canonical(b)
-
-
-def _synonymous(a: str, b: str) -> bool:
-    a, b = _canonical(a), _canonical(b)
-    return any(a in group and b in group for group in SYNONYMS)
-
-
 _ROLES = {name: role for role, group in enumerate(SYNONYMS, 1) for name in group}
 
 
+@lru_cache(maxsize=65536)
 def _canonical(name: str) -> str:
     """The last part of a path, in lower case, letters and digits only: `optim/LR` -> `lr`."""
     last = re.split(r"[/.:]", name)[-1] if not _is_dotted_word(name) else name
@@ -227,8 +241,4 @@ def _canonical(name: str) -> str:
 
 def _is_dotted_word(name: str) -> bool:
     """R's style, `num.trees`: the dots join the words of one name."""
-    return (
-        "/" not in name
-        and ":" not in name
-        and any(re.sub(r"[^a-z0-9]", "", name.lower()) in group for group in SYNONYMS)
-    )
+    return "/" not in name and ":" not in name and re.sub(r"[^a-z0-9]", "", name.lower()) in _ROLES
