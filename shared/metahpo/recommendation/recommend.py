@@ -30,6 +30,7 @@ from metahpo.suggest.history import History
 from metahpo.suggest.portfolio import greedy_portfolio
 from metahpo.surrogate.features import FeatureMap
 from metahpo.surrogate.gp.past_models import PastModels
+from metahpo.surrogate.torch_state import own_torch_state
 from metahpo.tasks.alignment import AlignedTask, align, thinned
 from metahpo.tasks.space import Array, Configuration, Space
 from metahpo.tasks.task import Task
@@ -57,6 +58,7 @@ TIE_WEIGHT = 1e-3
 EVIDENCE_TASKS = 5
 
 
+@own_torch_state()
 def recommend(
     task: Task | Mapping[str, float],
     archive: Archive | str | os.PathLike[str] | Iterable[Task],

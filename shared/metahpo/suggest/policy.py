@@ -22,10 +22,12 @@ from metahpo.suggest.spread import beside, first_untried, spread
 from metahpo.surrogate.contract import Surrogate, SurrogateFamily
 from metahpo.surrogate.registry import DEFAULT, surrogate_family
 from metahpo.surrogate.study_arrays import StudyArrays, study_arrays
+from metahpo.surrogate.torch_state import own_torch_state
 from metahpo.tasks.space import Array
 from metahpo.tasks.task import Task
 
 
+@own_torch_state()
 def suggest(
     task: Task,
     history: Sequence[Task],

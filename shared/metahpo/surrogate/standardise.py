@@ -118,7 +118,8 @@ def rank_scores(values: Tensor) -> Tensor:
     count = known.sum(-1, keepdim=True).clamp_min(1)
     smaller = (values.unsqueeze(-2) < values.unsqueeze(-1)).sum(-1)
     equal = (values.unsqueeze(-2) == values.unsqueeze(-1)).sum(-1)
-    ranks = torch.special.ndtri((smaller + 0.5 * equal) / count).float()
+    # Whole numbers: their quotient would have the default dtype of the process.
+    ranks = torch.special.ndtri((smaller.float() + 0.5 * equal.float()) / count.float())
     return torch.where(known, ranks, torch.nan)
 
 

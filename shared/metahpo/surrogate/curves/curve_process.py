@@ -125,7 +125,8 @@ class CurveProcess(nn.Module):
         nn.init.zeros_(self.last.weight)
         with torch.no_grad():
             self.last.bias.copy_(torch.cat([torch.zeros(2), masses.log()]))
-        self.register_buffer("places", torch.linspace(0.0, 1.0, grid + 1), persistent=False)
+        places = torch.linspace(0.0, 1.0, grid + 1, dtype=torch.float32)
+        self.register_buffer("places", places, persistent=False)
         self.register_buffer("borders", borders)
         self.register_buffer("tails", torch.full((2,), RANGE))
 

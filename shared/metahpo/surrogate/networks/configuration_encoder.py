@@ -69,7 +69,7 @@ class ConfigurationEncoder(nn.Module):
         self.pooled = nn.Linear(width, width)
         self.mixing = nn.ModuleList(two_layers(width, 2 * width, width) for _ in range(2))
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
-        half_waves = math.pi * torch.tensor(HALF_WAVES)
+        half_waves = math.pi * torch.tensor(HALF_WAVES, dtype=torch.float32)
         self.register_buffer("half_waves", half_waves, persistent=False)
 
     def spaces(self, description: Description) -> Spaces:
@@ -82,7 +82,7 @@ class ConfigurationEncoder(nn.Module):
         scale, shift, gate = self.description(inputs).unsqueeze(-3).chunk(3, -1)
         present = description.present[..., None, :, None]
         count = present.sum(-2, keepdim=True).clamp_min(1)
-        return Spaces(1.0 + scale, shift, gate * present / count.sqrt(), description)
+        return Spaces(1.0 + scale, shift, gate * present / count.float().sqrt(), description)
 
     def forward(self, spaces: Spaces, points: Tensor, known: Tensor | None = None) -> Tensor:
         """Encode configurations.

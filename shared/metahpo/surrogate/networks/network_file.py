@@ -53,7 +53,8 @@ def read_network(path: str | Path, build: Callable[..., Network], command: str) 
         with safe_open(path, "pt") as file:
             sizes = json.loads((file.metadata() or {})["architecture"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        network = build(**sizes)
+        # Whatever dtype the process makes networks in by default.
+        network = build(**sizes).float()
         network.load_state_dict(tensors)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(

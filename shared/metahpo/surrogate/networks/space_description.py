@@ -89,7 +89,8 @@ def describe(space: Space) -> Description:
     categorical = np.asarray(space.is_categorical, bool)
     return Description(
         facts=torch.tensor(
-            [_facts(distribution, name in space.conditions) for name, distribution in columns]
+            [_facts(distribution, name in space.conditions) for name, distribution in columns],
+            dtype=torch.float32,
         ).reshape(len(columns), FACTS),
         roles=torch.tensor([role_of(name) for name in space], dtype=torch.long),
         identities=torch.from_numpy(_identities(space)),
