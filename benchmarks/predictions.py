@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -130,8 +130,7 @@ def gaussian_processes(study: Study, count: int, past: AlignedHistory | None) ->
     arrays = StudyArrays(study.space, points, values, nothing, points)
     means, places, densities = np.zeros(len(study.queries)), np.zeros(len(study.queries)), []
     for member in GaussianFamily().fit(arrays, history, PolicySettings()).members:
-        surrogate = member.surrogate
-        assert isinstance(surrogate, GPSurrogate)
+        surrogate = cast(GPSurrogate, member.surrogate)
         with torch.no_grad():
             X = history.features(torch.from_numpy(study.queries))
             found = surrogate.model.mean_and_variance(X)

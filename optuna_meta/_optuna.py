@@ -64,6 +64,11 @@ def set_trial_attribute(study: Study, trial: FrozenTrial, key: str, value: Any) 
     study._storage.set_trial_system_attr(trial._trial_id, key, value)
 
 
+def trial_attribute(trial: FrozenTrial, key: str) -> Any:
+    """Return a system attribute of a trial; None where there is none."""
+    return trial.system_attrs.get(key)
+
+
 def enqueued_params(trial: FrozenTrial) -> Mapping[str, Any]:
     """Return the values that ``enqueue_trial`` fixed for a trial; empty for other trials."""
     return trial.system_attrs.get("fixed_params", {})

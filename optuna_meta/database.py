@@ -24,6 +24,7 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from metahpo.archive import SourceError, UnrecognisedSourceError
+from metahpo.archive.errors import without_passwords
 from metahpo.tasks.distributions import parse_distribution
 from metahpo.tasks.space import SpaceError
 
@@ -132,7 +133,7 @@ def open_read_only(url: str | sa.URL) -> sa.Engine:
 
 def shown(url: sa.URL) -> str:
     """Return a URL as it may be shown and archived: without its password."""
-    return url.render_as_string(hide_password=True)
+    return without_passwords(url.render_as_string(hide_password=True))
 
 
 def _scheme(url: str | sa.URL) -> str:

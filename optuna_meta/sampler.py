@@ -75,7 +75,7 @@ class MetaSampler(BaseSampler):
             ``Study``, an ``Archive``, the path or URL of an archive, a ``Task``, whatever else
             a registered reader accepts, or a list of these. None for the other studies of the
             study's own storage. Read once, when a study first needs it. A source that does not
-            exist or holds no past study is an error (``metahpo.archive.SourceError`` at the first
+            exist or holds no past study is an error (``metahpo.SourceError`` at the first
             trial), except for the study's own storage and an empty list.
         task: Meta-features of the task at hand, numbers by name (``{"rows": 5e4}``), as
             ``metahpo.metafeatures.extract`` computes them; NaN where unknown. They are stored

@@ -20,11 +20,11 @@ from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.study import Study
 
 from metahpo.archive import (
-    EmptySourceError,
     ReadOptions,
     SourceWarning,
     UnrecognisedSourceError,
 )
+from metahpo.archive.errors import without_passwords
 from metahpo.tasks.task import Task
 from optuna_meta._optuna import (
     engine_of,
@@ -61,12 +61,9 @@ class OptunaReader:
 
         Raises:
             UnrecognisedSourceError: For a string that names no Optuna storage.
-            SourceError: For a storage that cannot be read or that holds no task.
+            SourceError: For a storage that cannot be read.
         """
-        tasks = read_tasks(source)
-        if not tasks:
-            raise EmptySourceError(f"{_named(source)} holds no past task: no {self.looks_for[3:]}")
-        return tasks
+        return read_tasks(source)
 
 
 def read_tasks(source: Source, *, exclude: Collection[str] = ()) -> list[Task]:
@@ -175,7 +172,7 @@ def _objectives(count: int) -> str:
 def _named(source: Source) -> str:
     """Return a source as it may be shown and archived: without its password."""
     if isinstance(source, str):
-        return source
+        return without_passwords(source)
     if isinstance(source, Study):
         return f"study {source.study_name!r}"
     engine = engine_of(source)

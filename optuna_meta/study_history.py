@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -64,14 +65,17 @@ class StudyHistory:
             SourceError: For a source that cannot be read or holds no task. The study's own
                 storage may be empty.
         """
-        read = self._read.setdefault(storage_of(study), {})
-        if study_id(study) not in read:
-            sources = (storage_of(study),) if self._sources is None else self._sources
-            tasks = (task for source in sources for task in _read(source, study))
-            read[study_id(study)] = kept_history(without_copies(tasks, of=study_task(study)))
-        return read[study_id(study)]
+        # Threads of ``n_jobs`` wait for the first of them instead of reading everything again.
+        with self._lock:
+            read = self._read.setdefault(storage_of(study), {})
+            if study_id(study) not in read:
+                sources = (storage_of(study),) if self._sources is None else self._sources
+                tasks = (task for source in sources for task in _read(source, study))
+                read[study_id(study)] = kept_history(without_copies(tasks, of=study_task(study)))
+            return read[study_id(study)]
 
     def _forget(self) -> None:
+        self._lock = Lock()
         # What was read for a storage's studies is dropped with the storage.
         self._read: WeakKeyDictionary[BaseStorage, dict[int, History]] = WeakKeyDictionary()
 

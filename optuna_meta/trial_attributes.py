@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from metahpo.suggest.decision_record import DecisionRecord
 from metahpo.tasks.space import Configuration
-from optuna_meta._optuna import enqueued_params, set_trial_attribute
+from optuna_meta._optuna import enqueued_params, set_trial_attribute, trial_attribute
 
 CONFIGURATION_ATTR = "metahpo:configuration"
 DECISION_ATTR = "metahpo:decision"
@@ -30,16 +30,19 @@ def write_decision(
 
 def decided_configuration(trial: FrozenTrial) -> Configuration | None:
     """Return the configuration decided for a trial; None where none was."""
-    return trial.system_attrs.get(CONFIGURATION_ATTR)
+    return trial_attribute(trial, CONFIGURATION_ATTR)
 
 
 def recorded_decision(trial: FrozenTrial) -> DecisionRecord | None:
     """Return why a trial's configuration was chosen; None where ``MetaSampler`` chose none.
 
+    Args:
+        trial: A trial of a study, such as ``study.trials[3]``.
+
     Raises:
         ValueError: For an attribute that does not hold a decision.
     """
-    found = trial.system_attrs.get(DECISION_ATTR)
+    found = trial_attribute(trial, DECISION_ATTR)
     return None if found is None else DecisionRecord.from_json(found)
 
 

@@ -163,7 +163,7 @@ def _children(path: str) -> list[str]:
         return sorted(entry.path for entry in entries if entry.is_dir())
     try:
         files, root = fsspec.url_to_fs(path)
-    except (ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError) as error:
         raise UnrecognisedSourceError(f"{path} is not an fsspec URL: {error}") from error
     try:
         files.invalidate_cache(root)

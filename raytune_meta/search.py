@@ -87,7 +87,7 @@ class MetaSearch(Searcher):
             ``Archive``, the path or URL of one, a ``Task``, whatever else a registered reader
             accepts, or a list of these. Ray's experiments are read with the present metric and
             mode. Read once, at the first suggestion. A source that does not exist or holds no
-            past task is an error (``metahpo.archive.SourceError`` at the first suggestion),
+            past task is an error (``metahpo.SourceError`` at the first suggestion),
             except for a folder whose first experiment has just begun and an empty list.
         task: Meta-features of the task at hand, numbers by name (``{"rows": 5e4}``).
         surrogate: The surrogate: ``"neural"``, a network pretrained on many tuning tasks, used
@@ -321,10 +321,18 @@ class MetaSearch(Searcher):
         Raises:
             ValueError: For a trial that this search algorithm did not decide.
         """
-        decision = self._ledger[trial_id].decision if trial_id in self._ledger else None
+        decision = self.recorded_decision(trial_id)
         if decision is None:
             raise ValueError(f"MetaSearch did not decide trial {trial_id!r}")
         return f"Trial {trial_id}: {describe(decision)}"
+
+    def recorded_decision(self, trial_id: str) -> DecisionRecord | None:
+        """Return why a trial's configuration was chosen; None where this did not choose it.
+
+        Args:
+            trial_id: Ray's identifier.
+        """
+        return self._ledger[trial_id].decision if trial_id in self._ledger else None
 
     # ---- saving and restoring --------------------------------------------------------------
 

@@ -7,8 +7,16 @@ through their framework is in ``optuna_meta`` and ``raytune_meta``.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from metahpo.archive import Archive
-from metahpo.settings import PolicySettings
+from metahpo.archive import Archive, ArchiveError, SourceError, SourceWarning
+from metahpo.settings import (
+    AuditSettings,
+    Effort,
+    PolicySettings,
+    PortfolioSettings,
+    RefitSettings,
+    SearchSettings,
+    TrustSettings,
+)
 from metahpo.surrogate.registry import register_surrogate
 from metahpo.tasks.space import Space, SpaceError
 from metahpo.tasks.task import Task, Trial, TrialState
@@ -27,14 +35,23 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Archive",
+    "ArchiveError",
     "Audit",
+    "AuditSettings",
+    "Effort",
     "LearnedOptimizer",
     "PolicySettings",
+    "PortfolioSettings",
+    "RefitSettings",
+    "SearchSettings",
+    "SourceError",
+    "SourceWarning",
     "Space",
     "SpaceError",
     "Task",
     "Trial",
     "TrialState",
+    "TrustSettings",
     "extract",
     "load_weights",
     "parameter_groups",

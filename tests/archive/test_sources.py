@@ -238,3 +238,22 @@ def test_tasks_that_share_a_trial_count_once():
 
 def test_tasks_without_times_are_never_copies():
     assert len(without_copies([task("a"), task("a")])) == 2
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://user:hidden@host/db",
+        "postgresql+psycopg2://host/db?user=me&password=hidden",
+        "s3://bucket/a?X-Amz-Signature=hidden&X-Amz-Credential=hidden",
+        "https://host/a?sig=hidden",
+    ],
+)
+def test_no_secret_of_a_url_is_shown(url):
+    assert "hidden" not in without_passwords(url)
+
+
+def test_a_server_that_cannot_be_reached_is_a_source_error_that_names_it():
+    with pytest.raises(SourceError, match="ftp://user") as caught:
+        read_history("ftp://user:hidden@127.0.0.1:1/x")
+    assert "hidden" not in str(caught.value)

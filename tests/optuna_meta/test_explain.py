@@ -3,7 +3,7 @@ import pytest
 from optuna.distributions import FloatDistribution
 
 from metahpo import Space, Task, Trial
-from metahpo.suggest.decision import Decision, Source
+from metahpo.suggest.decision import Decision, Part, Source
 from metahpo.suggest.decision_record import DecisionRecord
 from metahpo.suggest.decision_text import describe
 from optuna_meta import MetaSampler, explain
@@ -23,7 +23,11 @@ def test_a_description_names_source_reason_past_tasks_prediction_trust_and_range
         trust=0.75,
         mean=0.91234,
         deviation=0.01234,
-        hopeless={"lr": ((1e-5, 1e-4), (0.1, 1.0)), "layers": ((2, 2),), "optimizer": ("sgd",)},
+        hopeless={
+            "lr": Part(((1e-5, 1e-4), (0.1, 1.0))),
+            "layers": Part(((2, 2),)),
+            "optimizer": Part(choices=("sgd", (64, 64))),
+        },
     )
     assert describe(decision) == (
         "Found by the acquisition function, which weighs promise and novelty. "
@@ -33,7 +37,7 @@ def test_a_description_names_source_reason_past_tasks_prediction_trust_and_range
         "Predicted value: 0.9123 ± 0.01234. "
         "Weight of the history against this study's own trials: 75%. "
         "Considered hopeless: lr from 1e-05 to 0.0001 or from 0.1 to 1, layers 2 and "
-        "optimizer 'sgd'."
+        "optimizer 'sgd' or (64, 64)."
     )
 
 

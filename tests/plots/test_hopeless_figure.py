@@ -5,7 +5,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from metahpo import Space
 from metahpo.plots import plot_hopeless
-from metahpo.suggest.decision import Decision, Source
+from metahpo.suggest.decision import Decision, Part, Source
 
 SPACE = Space(
     {
@@ -17,7 +17,11 @@ SPACE = Space(
 
 
 def test_hopeless_parts_lie_where_their_values_lie_in_the_range():
-    hopeless = {"lr": ((1e-4, 1e-3), (1e-1, 1.0)), "layers": ((2, 3),), "optimizer": ("sgd",)}
+    hopeless = {
+        "lr": Part(((1e-4, 1e-3), (1e-1, 1.0))),
+        "layers": Part(((2, 3),)),
+        "optimizer": Part(choices=("sgd",)),
+    }
     decision = Decision(({},), Source.ACQUISITION, "", hopeless=hopeless)
     whole, *parts = plot_hopeless(decision, SPACE).data
     assert whole.y == ("optimizer", "layers", "lr")

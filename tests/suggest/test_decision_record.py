@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from metahpo.suggest.decision import Decision, Source
+from metahpo.suggest.decision import Decision, Part, Source
 from metahpo.suggest.decision_record import DecisionRecord, record_of
 
 DECISION = Decision(
@@ -15,7 +15,7 @@ DECISION = Decision(
     trust=0.5,
     mean=2.0,
     deviation=0.5,
-    hopeless={"x": ((0.0, 1.0), (3.0, 4.0)), "c": ("sgd", None)},
+    hopeless={"x": Part(((0.0, 1.0), (3.0, 4.0))), "c": Part(choices=("sgd", None))},
 )
 
 

@@ -1,6 +1,7 @@
 """What is called hopeless: against a plain reference, part by part, and what is left unsaid."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from optuna.distributions import (
 from scipy.stats import qmc
 
 from metahpo.settings import SearchSettings
+from metahpo.suggest.decision import Part
 from metahpo.suggest.hopeless import hopeless_part
 from metahpo.tasks.space import Condition, Space
 
@@ -34,13 +36,17 @@ def sobol(space: Space, count: int = 512, seed: int = 0) -> np.ndarray:
     return space.activate(space.snap(points))
 
 
+def values_of(parts: Mapping[str, Part]) -> dict[str, tuple[Any, ...]]:
+    return {name: part.ranges or part.choices for name, part in parts.items()}
+
+
 def found_for(distribution: BaseDistribution, is_hopeless, count: int = 512) -> Any:
     """What is hopeless of one hyperparameter where ``is_hopeless(value)`` says so."""
     space = Space({"it": distribution})
     samples = sobol(space, count)
     values = [configuration["it"] for configuration in space.decode(samples)]
     probabilities = np.array([HOPELESS if is_hopeless(value) else GOOD for value in values])
-    return hopeless_part(space, samples, probabilities, SETTINGS).get("it")
+    return values_of(hopeless_part(space, samples, probabilities, SETTINGS)).get("it")
 
 
 # ---- ranges --------------------------------------------------------------------------------
@@ -114,7 +120,7 @@ def test_every_other_hyperparameter_counts():
     samples = sobol(space)
     c, x = samples.T
     hopeless = (c < 1 / 3) | (c < 2 / 3) & (x < 0.75)
-    found = hopeless_part(space, samples, np.where(hopeless, HOPELESS, GOOD), SETTINGS)
+    found = values_of(hopeless_part(space, samples, np.where(hopeless, HOPELESS, GOOD), SETTINGS))
     assert found == {"c": ("a",)}
 
 
@@ -152,7 +158,7 @@ def test_of_parts_with_too_few_samples_nothing_is_said():
     crowded, sparse = np.full(least, 0.05), np.full(least - 1, 0.15)
     samples = np.concatenate([crowded, sparse, np.full(least, 0.95)])[:, None]
     probabilities = np.where(samples[:, 0] < 0.5, HOPELESS, GOOD)
-    found = hopeless_part(space, samples, probabilities, SETTINGS)
+    found = values_of(hopeless_part(space, samples, probabilities, SETTINGS))
     assert found == {"x": ((0.0, pytest.approx(0.1)),)}
 
 
@@ -166,7 +172,7 @@ def test_only_where_a_hyperparameter_is_active_it_is_judged():
     momentum = samples[:, 6]
     assert np.isnan(momentum).any()
     probabilities = np.where(momentum > 0.5, HOPELESS, GOOD)
-    found = hopeless_part(MIXED, samples, probabilities, SETTINGS)
+    found = values_of(hopeless_part(MIXED, samples, probabilities, SETTINGS))
     assert found == {"momentum": ((pytest.approx(0.5), 1.0),)}
 
 
@@ -225,5 +231,5 @@ def test_it_agrees_with_a_plain_reference(seed, count, share):
     samples = MIXED.activate(MIXED.snap(rng.random((count, len(MIXED)))))
     score = np.nan_to_num(samples, nan=0.5) @ rng.standard_normal(len(MIXED))
     probabilities = np.where(score < np.quantile(score, share), HOPELESS, GOOD)
-    found = hopeless_part(MIXED, samples, probabilities, SETTINGS)
+    found = values_of(hopeless_part(MIXED, samples, probabilities, SETTINGS))
     assert found == plain(MIXED, samples, probabilities)

@@ -102,10 +102,12 @@ def assert_sound(
     for name, part in decision.hopeless.items():
         distribution = space.distributions[name]
         if isinstance(distribution, CategoricalDistribution):
-            assert 0 < len(part) < len(distribution.choices)
-            assert set(part) <= set(distribution.choices)
+            assert 0 < len(part.choices) < len(distribution.choices)
+            assert set(part.choices) <= set(distribution.choices)
         else:
-            assert all(distribution.low <= low <= high <= distribution.high for low, high in part)
+            low, high = distribution.low, distribution.high
+            assert part.ranges
+            assert all(low <= first <= last <= high for first, last in part.ranges)
 
 
 # ---- a study -------------------------------------------------------------------------------
@@ -668,8 +670,8 @@ def test_what_lies_far_from_the_optimum_is_called_hopeless_and_the_optimum_is_no
     decision = suggest(task, history, surrogate=surrogate)
     assert decision.hopeless.keys() == {"x", "y"}
     for part in decision.hopeless.values():
-        assert any(low < 0.9 < high for low, high in part)
-        assert not any(low < 0.3 < high for low, high in part)
+        assert any(low < 0.9 < high for low, high in part.ranges)
+        assert not any(low < 0.3 < high for low, high in part.ranges)
 
 
 def test_a_count_below_one_and_an_empty_space_are_refused():

@@ -72,7 +72,7 @@ class Archive:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         try:
             self._files, root = fsspec.url_to_fs(os.fspath(path))
-        except (ValueError, ImportError) as error:
+        except (OSError, ValueError, ImportError) as error:
             raise ArchiveError(f"cannot open an archive at {str(path)!r}: {error}") from error
         self._root: str = root.rstrip("/") or "/"
         self.path = str(path)

@@ -7,9 +7,8 @@ import re
 # SQLAlchemy and fsspec write credentials as scheme://user:password@host. A password may itself
 # hold "/" or "@" where somebody forgot to escape it.
 _CREDENTIALS = re.compile(r"(://[^:/@\s]*):\S*@")
-_SECRET_OPTION = re.compile(
-    r"([?&][^=&\s]*(?:password|passwd|pwd|secret|token|sig|key)=)[^&\s'\"]*", re.IGNORECASE
-)
+_SECRET_NAMES = "password|passwd|pwd|secret|token|sig|signature|credential|key"
+_SECRET_OPTION = re.compile(rf"([?&][^=&\s]*(?:{_SECRET_NAMES})=)[^&\s'\"]*", re.IGNORECASE)
 
 
 def without_passwords(text: str) -> str:

@@ -16,6 +16,7 @@ from metahpo.plots.figure_style import (
     value_text,
 )
 from metahpo.suggest.decision import Decision, Part
+from metahpo.suggest.decision_record import DecisionRecord
 from metahpo.tasks.space import Space
 
 if TYPE_CHECKING:
@@ -30,11 +31,12 @@ class _Share(NamedTuple):
     text: str
 
 
-def plot_hopeless(decision: Decision, space: Space) -> go.Figure:
+def plot_hopeless(decision: Decision | DecisionRecord, space: Space) -> go.Figure:
     """Show what the surrogate considered hopeless of each hyperparameter, within its range.
 
     Args:
-        decision: As the policy made it.
+        decision: As the policy made it, or as a host recorded it
+            (``optuna_meta.recorded_decision``, ``MetaSearch.recorded_decision``).
         space: The task's space.
 
     Raises:
@@ -91,8 +93,9 @@ def _shares(part: Part, space: Space, name: str) -> Sequence[_Share]:
     alone = Space({name: space.distributions[name]})
     half = 0.5 / alone.levels[0] if alone.levels[0] else 0.0
     if alone.is_categorical[0]:
-        middles = alone.encode([{name: choice} for choice in part])[:, 0]
-        return [_Share(m - half, m + half, str(c)) for m, c in zip(middles, part, strict=True)]
-    ends = [alone.encode([{name: low}, {name: high}])[:, 0] for low, high in part]
-    texts = [f"{value_text(low)} to {value_text(high)}" for low, high in part]
+        middles = alone.encode([{name: choice} for choice in part.choices])[:, 0]
+        shown = zip(middles, part.choices, strict=True)
+        return [_Share(m - half, m + half, str(choice)) for m, choice in shown]
+    ends = [alone.encode([{name: low}, {name: high}])[:, 0] for low, high in part.ranges]
+    texts = [f"{value_text(low)} to {value_text(high)}" for low, high in part.ranges]
     return [_Share(low - half, high + half, t) for (low, high), t in zip(ends, texts, strict=True)]

@@ -181,6 +181,7 @@ def _other_positions(
     if not space.is_categorical[column]:
         return positions[[i for i in (current - 1, current + 1) if 0 <= i < len(positions)]]
     name = space.names[column]
-    left_out = space.encode([{name: choice} for choice in hopeless.get(name, ())])[:, column]
+    choices = hopeless[name].choices if name in hopeless else ()
+    left_out = space.encode([{name: choice} for choice in choices])[:, column]
     others = np.delete(positions, current)
     return others[~np.isin(others, left_out)]

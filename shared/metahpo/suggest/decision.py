@@ -8,12 +8,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import Any
 
 from metahpo.tasks.space import Configuration
 
-# Values of a hyperparameter: (low, high) ranges of a number, choices of a categorical.
-Part: TypeAlias = tuple[Any, ...]
+
+@dataclass(frozen=True)
+class Part:
+    """Some of the values of one hyperparameter.
+
+    Attributes:
+        ranges: (low, high) on the natural scale, both ends included; of a number.
+        choices: Of a categorical.
+    """
+
+    ranges: tuple[tuple[float, float], ...] = ()
+    choices: tuple[Any, ...] = ()
 
 
 class Source(StrEnum):
@@ -39,8 +49,8 @@ class Decision:
         mean: Predicted value of the first configuration, in the task's units, maximised; None
             where nothing was predicted.
         deviation: Standard deviation of that prediction, same units.
-        hopeless: For hyperparameters of which the surrogate considers a part hopeless, that part:
-            (low, high) ranges on the natural scale, or choices (``metahpo.suggest.hopeless``).
+        hopeless: For hyperparameters of which the surrogate considers a part hopeless, that part
+            (``metahpo.suggest.hopeless``).
     """
 
     configurations: tuple[Configuration, ...]

@@ -7,7 +7,7 @@ stores anyway. ``record_of`` is the only place where one becomes the other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -27,8 +27,8 @@ class DecisionRecord:
         mean: Predicted value of the trial, in the host's units and direction; None where
             nothing was predicted.
         deviation: Standard deviation of that prediction, same units.
-        hopeless: For hyperparameters of which the surrogate considers a part hopeless, that part:
-            (low, high) ranges on the natural scale, or choices (``metahpo.suggest.hopeless``).
+        hopeless: For hyperparameters of which the surrogate considers a part hopeless, that part
+            (``metahpo.suggest.hopeless``).
     """
 
     source: Source
@@ -85,6 +85,7 @@ def record_of(decision: Decision, sign: float, position: int = 0) -> DecisionRec
     )
 
 
-def _part(recorded: Sequence[Any]) -> Part:
-    """Return ranges as tuples, of which JSON makes lists."""
-    return tuple(tuple(item) if isinstance(item, list) else item for item in recorded)
+def _part(recorded: Mapping[str, Any]) -> Part:
+    """Return the part that JSON holds; choices are what JSON makes of them."""
+    ranges = tuple((low, high) for low, high in recorded["ranges"])
+    return Part(ranges, tuple(recorded["choices"]))

@@ -66,7 +66,7 @@ def _hopeless(parts: Mapping[str, Part]) -> str:
 
 
 def _named_part(name: str, part: Part) -> str:
-    shown = (_range(*one) if isinstance(one, tuple) else repr(one) for one in part)
+    shown = [*(_range(low, high) for low, high in part.ranges), *map(repr, part.choices)]
     return f"{name} {' or '.join(shown)}"
 
 

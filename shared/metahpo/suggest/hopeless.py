@@ -30,8 +30,8 @@ def hopeless_part(
         settings: The bound, and the number of parts.
 
     Returns:
-        For numerical hyperparameters (low, high) ranges on their natural scale, both ends included
-        and neighbouring ones joined; for categorical ones the choices. Hyperparameters of which
+        Ranges of numerical hyperparameters, neighbouring ones joined, and choices of categorical
+        ones. Hyperparameters of which
         nothing is hopeless are left out, and so are those of which everything is: they say nothing
         about where to look.
     """
@@ -80,7 +80,7 @@ def _hopeless_parts(
 
 def _choices(space: Space, column: int, hopeless: NDArray[np.bool_]) -> Part:
     positions = space.level_positions(column)[hopeless]
-    return tuple(_values(space, column, positions))
+    return Part(choices=tuple(_values(space, column, positions)))
 
 
 def _ranges(
@@ -95,7 +95,7 @@ def _ranges(
     else:
         ends = runs / parts.count
     values = _values(space, column, ends.ravel())
-    return tuple(zip(values[::2], values[1::2], strict=True))
+    return Part(ranges=tuple(zip(values[::2], values[1::2], strict=True)))
 
 
 def _values(space: Space, column: int, positions: Array) -> list[Any]:

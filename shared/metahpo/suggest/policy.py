@@ -124,7 +124,7 @@ def _cover_unknown_space(situation: _Situation) -> Decision | None:
     # An informed family ignores failures, so it has nothing to say while every trial has failed.
     if situation.family.is_informed(study.space, settings) and not study.all_failed:
         return None
-    return _fill_space(situation)
+    return _fill_space(situation, "Few trials yet and no history to follow")
 
 
 def _start_from_portfolio(situation: _Situation) -> Decision | None:
@@ -133,7 +133,7 @@ def _start_from_portfolio(situation: _Situation) -> Decision | None:
     if not situation.has_history or len(study.values) >= settings.portfolio.trials:
         return None
     if not settings.portfolio.enabled:
-        return _fill_space(situation)
+        return _fill_space(situation, "Few trials yet, and the portfolio is switched off")
     untried = [p for p in situation.view.portfolio if study.space.key(p) not in study.tried]
     points = spread(
         study, untried[: situation.count], situation.count, situation.rng, settings.search
@@ -149,7 +149,7 @@ def _start_from_portfolio(situation: _Situation) -> Decision | None:
 
 
 def _audit_history(situation: _Situation) -> Decision | None:
-    """A trial far from all others, where following the history has stopped to pay.
+    """A trial far from all others, once following the history no longer pays off.
 
     Good history and misleading history look alike from within a plateau: where all trials are
     equally good, or equally bad, both models predict them well. One trial far from all others
@@ -220,12 +220,12 @@ def _space_filling_trials(situation: _Situation) -> int:
     return int(np.clip(2 + d // 2, search.space_filling_min, search.space_filling_max))
 
 
-def _fill_space(situation: _Situation) -> Decision:
+def _fill_space(situation: _Situation, why: str) -> Decision:
     search = situation.settings.search
     return situation.decision(
         spread(situation.study, [], situation.count, situation.rng, search),
         Source.SPACE_FILLING,
-        "Few trials yet and no history to follow: a configuration far from those tried.",
+        f"{why}: a configuration far from those tried.",
     )
 
 

@@ -1,7 +1,8 @@
-"""Predicting a task from its own trials and from past tasks.
+"""Models of a study: predicting it from its own trials and from past tasks.
 
-``gp``, ``neural`` and ``curves`` are the models and know nothing of each other; ``networks`` is
-what the two networks share; ``scores`` puts the values of different tasks on one scale;
-``mixture`` weighs two models by evidence. Importing this alone is quick: torch comes with the
-models.
+``contract`` states what each owes, ``registry`` finds them by name, ``pretrained_family`` is the
+default. ``gp``, ``neural`` and ``curves`` are models, independent of each other; ``networks`` is
+what the two networks share; ``mixture`` weighs two surrogates by evidence. Public:
+``metahpo.register_surrogate``. Add a surrogate as a family of its own (docs/extending.md).
+Importing this alone is quick: torch comes with the models.
 """

@@ -25,7 +25,7 @@ class Cache(Generic[T]):
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
         """The value kept under ``key``, made if there is none.
 
-        Two threads may both make it; as it depends on the key alone, either will do.
+        Two threads may both make it; all then get the one that was ready first.
         """
         with self._lock:
             if key in self._values:
@@ -33,12 +33,8 @@ class Cache(Generic[T]):
                 return self._values[key]
         value = make()
         with self._lock:
-            self._values[key] = value
+            value = self._values.setdefault(key, value)
+            self._values.move_to_end(key)
             while len(self._values) > self._size:
                 self._values.popitem(last=False)
         return value
-
-    def clear(self) -> None:
-        """Forget everything."""
-        with self._lock:
-            self._values.clear()

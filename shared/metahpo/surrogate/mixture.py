@@ -3,7 +3,7 @@
 The informed one rests on more than the study's own trials: past tasks, or what a network was
 meta-trained on. The target-only one is fitted to these trials alone. Each one's weight follows
 from the predictive densities of the study's values, one after the other, given the ones before.
-Knowledge that misleads loses weight with every value that it did not expect.
+Misleading prior knowledge loses weight with each value it predicts badly.
 """
 
 from __future__ import annotations

@@ -103,7 +103,11 @@ class PretrainedFamily:
         misled = past is not None and self._is_misled(study, history, past, trust)
         informed = self._surrogate(study, history, None if misled else past, settings)
         mixture = mix(informed, target_beside_informed(study, history, settings), trust)
-        return replace(mixture, trust=0.0) if misled else mixture
+        if misled:
+            return replace(mixture, trust=0.0)
+        # A network that reads no past tasks cannot be trusted with them.
+        reads_none = past is None and settings.transfer and bool(history.tasks)
+        return replace(mixture, trust=None) if reads_none else mixture
 
     def _is_misled(
         self, study: StudyArrays, history: AlignedHistory, past: EncodedPast, trust: TrustSettings
@@ -127,7 +131,7 @@ class PretrainedFamily:
             self._model(study, history, past, count),
             history.features,
             self._log_densities(study, history, past, latest),
-            history.relevance,
+            np.empty(0) if past is None else history.relevance,
             settings.search,
         )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,15 +24,15 @@ def register_surrogate(name: str, load: Callable[[], SurrogateFamily]) -> None:
 
     Args:
         name: What users pass as ``surrogate=``.
-        load: Returns the family; called whenever a study needs it, so it should return the same
-            object each time.
+        load: Makes the family; called once in a process, when a study first needs it. Worker
+            processes must register it, too.
 
     Raises:
         ValueError: For a name that is taken.
     """
     if name in _families:
         raise ValueError(f"there is a surrogate called {name!r} already")
-    _families[name] = load
+    _families[name] = cache(load)
 
 
 def surrogate_names() -> tuple[str, ...]:
@@ -83,5 +84,6 @@ def _gaussian() -> SurrogateFamily:
     return GaussianFamily()
 
 
-register_surrogate(DEFAULT, _neural)
+# Not kept here: the weights' file may change, and ``pretrained_family`` looks.
+_families[DEFAULT] = _neural
 register_surrogate("gp", _gaussian)
