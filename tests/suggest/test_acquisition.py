@@ -8,6 +8,7 @@ from torch import Tensor
 
 from metahpo.settings import DEFAULT_SETTINGS, Effort, SearchSettings
 from metahpo.suggest.acquisition import Acquisition, Maximum, maximise
+from metahpo.suggest.hopeless import hopeless_part
 from metahpo.surrogate.aligned_history import AlignedHistory
 from metahpo.surrogate.contract import Improvement
 from metahpo.surrogate.features import FeatureMap
@@ -238,8 +239,11 @@ def test_inactive_hyperparameters_are_not_climbed():
 def test_of_few_levels_one_changes_in_each_turn(few_levels, reached):
     space = Space({"n": IntDistribution(0, 7)})
 
+    evaluated: list[np.ndarray] = []
+
     def stairs(points: Tensor) -> Improvement:
         """Without a gradient that leads anywhere."""
+        evaluated.append(points.detach().numpy())
         return improvement((8 * points[..., 0]).floor() + 0.0 * points[..., 0])
 
     at_zero = space.encode([{"n": 0}])
@@ -253,24 +257,31 @@ def test_of_few_levels_one_changes_in_each_turn(few_levels, reached):
         turns=3,
         settings=SearchSettings(few_levels=few_levels),
     )
-    start = int(8 * found.samples[0, 0])
+    start = int(8 * evaluated[0][0, 0])
     np.testing.assert_allclose(found.points, space.encode([{"n": min(start + reached, 7)}]))
 
 
 # ---- the samples ---------------------------------------------------------------------------
 
 
-def test_samples_cover_the_whole_space_and_have_their_probabilities():
+def test_samples_cover_the_whole_space_and_show_what_is_hopeless():
     surrogate, best = fitted(MIXED)
-    found = maximum(surrogate.improvement, MIXED, best, candidates=best, samples=64)
-    assert found.samples.shape == (64, len(MIXED))
-    np.testing.assert_allclose(MIXED.snap(found.samples), found.samples, atol=1e-12)
+    evaluated: list[Tensor] = []
+
+    def watched(points: Tensor) -> Improvement:
+        evaluated.append(points.detach())
+        return surrogate.improvement(points)
+
+    found = maximum(watched, MIXED, best, candidates=best, samples=64)
+    samples = evaluated[0][:64].numpy()
+    np.testing.assert_allclose(MIXED.snap(samples), samples, atol=1e-12)
     # Sobol points (Sobol 1967): one in each of 64 equal parts of every continuous range.
     for column in (0, 1):
-        assert sorted(np.floor(64 * found.samples[:, column])) == list(range(64))
+        assert sorted(np.floor(64 * samples[:, column])) == list(range(64))
     with torch.no_grad():
-        expected = surrogate.improvement(torch.as_tensor(found.samples)).probability
-    np.testing.assert_allclose(found.probabilities, expected)
+        probabilities = surrogate.improvement(torch.as_tensor(samples)).probability.numpy()
+    settings = DEFAULT_SETTINGS.search
+    assert found.hopeless == hopeless_part(MIXED, samples, probabilities, settings)
 
 
 def test_starts_are_distinct():

@@ -276,7 +276,7 @@ def test_a_trial_beyond_the_present_bounds_stays_where_it_was():
 
 def test_threads_decide_the_same():
     """Optuna's n_jobs: what is kept is shared."""
-    history, task = recent(), random_task(bowl(0.4), n=6, seed=9)
+    history, task = History(recent()), random_task(bowl(0.4), n=6, seed=9)
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: suggest(task, history), range(8)))
     assert all(decision == found[0] for decision in found)
@@ -313,7 +313,7 @@ situations = pytest.mark.parametrize(
 
 @situations
 def test_running_trials_are_not_repeated(n, with_history):
-    history = recent() if with_history else []
+    history = History(recent() if with_history else [])
     task = random_task(bowl(0.4), n=n, seed=7)
     for seed in range(5):
         (configuration,) = suggest(task, history, seed=seed).configurations
@@ -415,10 +415,10 @@ def test_conditions_are_learned_from_trials():
     """A define-by-run host states none; its trials show them."""
     stated = Space(CONDITIONAL.distributions)
     task = Task("present", stated, random_task(mixed, CONDITIONAL, n=10).trials)
-    for history in ([], [Task("past", stated, random_task(mixed, CONDITIONAL, seed=1).trials)]):
+    past = Task("past", stated, random_task(mixed, CONDITIONAL, seed=1).trials)
+    for history in (History(), History([past])):
         for seed in range(5):
             assert_sound(suggest(task, history, seed=seed), CONDITIONAL, history)
-    (past,) = history
     assert_sound(suggest(Task("present", stated), [past], count=10), CONDITIONAL, [past], 10)
 
 

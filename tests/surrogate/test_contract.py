@@ -32,7 +32,6 @@ from metahpo.tasks.space import Condition, Space
 from metahpo.tasks.task import Task, Trial
 
 SETTINGS = DEFAULT_SETTINGS
-NUMBERS = Space({"alpha": FloatDistribution(0, 1), "lambda": FloatDistribution(1e-5, 1, log=True)})
 # Names that the pretrained network was trained on, and one that it was not.
 MIXED = Space(
     {
@@ -59,7 +58,7 @@ CONDITIONAL = Space(
         "width_3": Condition("layers", at_least=3),
     },
 )
-SPACES = {"numbers": NUMBERS, "mixed": MIXED, "conditional": CONDITIONAL}
+SPACES = {"mixed": MIXED, "conditional": CONDITIONAL}
 # The network leaves simple studies to Gaussian processes, unless it is not weighed against them.
 UNWEIGHED = replace(SETTINGS, trust=TrustSettings(weigh=False, check_tolerance=1.0))
 FAMILIES = [*surrogate_names(), "network alone", "forest"]

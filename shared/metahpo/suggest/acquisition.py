@@ -31,15 +31,11 @@ class Maximum(NamedTuple):
 
     Attributes:
         points: ``n x d`` distinct points that exist, the largest value first.
-        samples: ``m x d``, the Sobol points over the whole space.
-        probabilities: ``m``, of improvement at the samples.
-        hopeless: The part of the space that these samples show to be hopeless, by hyperparameter
+        hopeless: The part of the space that Sobol points show to be hopeless, by hyperparameter
             (``metahpo.suggest.hopeless``).
     """
 
     points: Array
-    samples: Array
-    probabilities: Array
     hopeless: dict[str, Part]
 
 
@@ -68,9 +64,8 @@ def maximise(
     around = _neighbours(space, best[: effort.centres], effort.neighbours, rng)
     pool = _canonical(space, np.concatenate([sobol, around, candidates]))
     improvement = _evaluate(acquisition, pool)
-    samples, probabilities = pool[: effort.samples], improvement.probability.numpy()
-    probabilities = probabilities[: effort.samples]
-    hopeless = hopeless_part(space, samples, probabilities, settings)
+    probabilities = improvement.probability.numpy()[: effort.samples]
+    hopeless = hopeless_part(space, pool[: effort.samples], probabilities, settings)
     found = _largest(pool, improvement.log_expected.numpy(), effort.starts)
     for _ in range(effort.turns):
         climbed = _climb(acquisition, space, found[0], effort.iterations)
@@ -80,7 +75,7 @@ def maximise(
         found = _largest(
             np.concatenate([found[0], fresh]), np.concatenate([found[1], values]), effort.starts
         )
-    return Maximum(found[0], samples, probabilities, hopeless)
+    return Maximum(found[0], hopeless)
 
 
 def _largest(points: Array, values: Array, count: int) -> tuple[Array, Array]:
