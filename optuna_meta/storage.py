@@ -24,7 +24,7 @@ from metahpo.archive import (
     SourceWarning,
     UnrecognisedSourceError,
 )
-from metahpo.archive.errors import without_passwords
+from metahpo.archive.errors import EmptySourceError, without_passwords
 from metahpo.tasks.task import Task
 from optuna_meta._optuna import (
     engine_of,
@@ -61,9 +61,13 @@ class OptunaReader:
 
         Raises:
             UnrecognisedSourceError: For a string that names no Optuna storage.
-            SourceError: For a storage that cannot be read.
+            SourceError: For a storage that cannot be read or that holds no task.
         """
-        return read_tasks(source)
+        tasks = read_tasks(source)
+        if not tasks:
+            message = f"{_named(source)} holds no past task: it lacks {self.looks_for}"
+            raise EmptySourceError(message)
+        return tasks
 
 
 def read_tasks(source: Source, *, exclude: Collection[str] = ()) -> list[Task]:

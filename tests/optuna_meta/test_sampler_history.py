@@ -129,7 +129,7 @@ def test_another_database_that_is_still_empty_is_an_error_that_names_it(tmp_path
     url = f"sqlite:///{tmp_path}/new.db"
     optuna.create_study(storage=url, study_name="begun")
     with (
-        pytest.raises(EmptySourceError, match=r"new\.db. holds no past task: it lacks an"),
+        pytest.raises(EmptySourceError, match=r"new\.db holds no past task: it lacks an"),
         pytest.warns(SourceWarning, match="'begun' \\(no finished trial\\)"),
     ):
         run(url)

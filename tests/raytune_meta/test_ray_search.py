@@ -567,7 +567,7 @@ def test_a_database_without_finished_trials_is_an_error(tmp_path):
     url = f"sqlite:///{tmp_path / 'new.db'}"
     optuna.create_study(storage=url)
     with (
-        pytest.raises(SourceError, match=r"new\.db. holds no past task"),
+        pytest.raises(SourceError, match=r"new\.db holds no past task"),
         pytest.warns(SourceWarning),
     ):
         searcher(history=url).suggest("a")
