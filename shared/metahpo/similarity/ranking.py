@@ -10,12 +10,6 @@ from scipy.stats import rankdata
 
 from metahpo.tasks.space import Array
 
-# Exponent, per trial, of a Gibbs posterior over past tasks whose loss is the fraction of
-# misranked pairs.
-SHARPNESS = 1.0
-# Trials beyond this many do not sharpen further, so that no single past task takes over.
-SHARPENS_UNTIL = 20
-
 
 def ranked(scores: Array) -> Array:
     """Replace the scores in each row by ranks, from 0 for the lowest to 1 for the highest.
