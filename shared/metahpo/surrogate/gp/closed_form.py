@@ -21,11 +21,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
-from botorch.models.model import Model
 from botorch.posteriors.gpytorch import GPyTorchPosterior
 from gpytorch.distributions import MultivariateNormal
 from scipy.linalg import LinAlgError, cho_solve, cholesky, solve_triangular
@@ -33,6 +31,7 @@ from torch import Tensor
 
 from metahpo.surrogate.gp.kernel import JITTER, matern52, matern52_tensor
 from metahpo.surrogate.gp.past_models import PastModels
+from metahpo.surrogate.score_model import ScoreModel
 from metahpo.tasks.space import Array
 
 MINIMUM_VARIANCE = 1e-10
@@ -69,7 +68,7 @@ class Prior:
         return self.kappa * self.rho
 
 
-class ClosedFormGP(Model):
+class ClosedFormGP(ScoreModel):
     """The posterior process given observed scores.
 
     Args:
@@ -115,41 +114,14 @@ class ClosedFormGP(Model):
 
     # ---- BoTorch's side --------------------------------------------------------------------
 
-    @property
-    def num_outputs(self) -> int:
-        """One."""
-        return 1
-
-    @property
-    def batch_shape(self) -> torch.Size:
-        """No batch of models."""
-        return torch.Size([])
-
-    def posterior(
-        self,
-        X: Tensor,
-        output_indices: list[int] | None = None,
-        observation_noise: bool | Tensor = False,
-        posterior_transform: Any = None,
-    ) -> Any:
-        """The joint posterior over scores.
-
-        Args:
-            X: ``batch_shape x q x p``, features.
-            output_indices: There is one output: None or [0].
-            observation_noise: Whether to add the noise variance, or a variance to add.
-            posterior_transform: Applied to the result, if given.
-
-        Returns:
-            A ``GPyTorchPosterior`` of ``batch_shape x q x 1``.
-        """
+    def _posterior(self, X: Tensor, observation_noise: bool | Tensor) -> GPyTorchPosterior:
+        """The joint posterior at ``batch_shape x q x p`` features."""
         mean, covariance = self._joint(X)
         if not isinstance(observation_noise, bool):
             covariance = covariance + torch.diag_embed(observation_noise.squeeze(-1))
         elif observation_noise:
             covariance = covariance + self.kernel.noise * torch.eye(X.shape[-2], dtype=X.dtype)
-        posterior = GPyTorchPosterior(MultivariateNormal(mean, covariance))
-        return posterior_transform(posterior) if posterior_transform else posterior
+        return GPyTorchPosterior(MultivariateNormal(mean, covariance))
 
     def _joint(self, X: Tensor) -> tuple[Tensor, Tensor]:
         """Mean ``batch_shape x q`` and covariance ``batch_shape x q x q``."""

@@ -11,11 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
-from botorch.models.model import Model
 from torch import Tensor
 
 from metahpo.surrogate.networks.bar_posterior import BarPosterior
@@ -29,6 +27,7 @@ from metahpo.surrogate.neural.neural_process import (
     Tokens,
     Trials,
 )
+from metahpo.surrogate.score_model import ScoreModel
 from metahpo.surrogate.standardise import (
     LARGEST_SCORE,
     Scale,
@@ -120,7 +119,7 @@ def _padded(tasks: Sequence[AlignedTask], d: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(points), torch.from_numpy(values)
 
 
-class NeuralModel(Model):
+class NeuralModel(ScoreModel):
     """What the network predicts for one study.
 
     Args:
@@ -228,37 +227,13 @@ class NeuralModel(Model):
 
     # ---- BoTorch's interface ---------------------------------------------------------------
 
-    @property
-    def num_outputs(self) -> int:
-        """One."""
-        return 1
+    def _posterior(self, X: Tensor, observation_noise: bool | Tensor) -> BarPosterior:
+        """The posterior over observed scores at ``batch_shape x q x d`` points.
 
-    @property
-    def batch_shape(self) -> torch.Size:
-        """No batch of models."""
-        return torch.Size([])
-
-    def posterior(
-        self,
-        X: Tensor,
-        output_indices: list[int] | None = None,
-        observation_noise: bool | Tensor = False,
-        posterior_transform: Any = None,
-    ) -> Any:
-        """The posterior over observed scores.
-
-        Args:
-            X: ``batch_shape x q x d`` points.
-            output_indices: There is one output: None or [0].
-            observation_noise: The network predicts what would be observed; there is no other
-                posterior, so that this changes nothing.
-            posterior_transform: Applied to the result, if given.
-
-        Returns:
-            A ``BarPosterior`` of ``batch_shape x q x 1``.
+        The network predicts what would be observed; there is no other posterior, so that
+        ``observation_noise`` changes nothing.
         """
-        posterior = BarPosterior(self.predictive(X))
-        return posterior_transform(posterior) if posterior_transform else posterior
+        return BarPosterior(self.predictive(X))
 
 
 def _encoded_space(network: NeuralProcess, space: Space) -> Spaces:
