@@ -9,12 +9,18 @@ ended. A sweep that runs one trial at a time uses every result and prepares noth
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from metahpo.suggest.decision_record import DecisionRecord
+from metahpo.settings import PolicySettings
+from metahpo.suggest.decision_record import DecisionRecord, record_of
+from metahpo.suggest.plugin import suggest
+from metahpo.tasks.task import Task
+
+_logger = logging.getLogger(__name__)
 
 # A configuration, flat, and why.
 Suggestion: TypeAlias = tuple[dict[str, Any], DecisionRecord]
@@ -22,6 +28,42 @@ Make: TypeAlias = Callable[[], list[Suggestion]]
 
 # One for all searchers of a process: two threads would not make the policy faster.
 _executor = ThreadPoolExecutor(1, thread_name_prefix="metahpo")
+
+
+def make_suggestions(
+    task: Task,
+    history: Sequence[Task],
+    count: int,
+    seed: int,
+    surrogate: str,
+    settings: PolicySettings,
+    sign: float,
+) -> list[Suggestion]:
+    """Return the policy's configurations, each with why.
+
+    Args:
+        task: The sweep so far.
+        history: Past tasks.
+        count: Number of configurations.
+        seed: Seed of everything random.
+        surrogate: As in ``metahpo.suggest.policy.suggest``.
+        settings: As in ``metahpo.suggest.policy.suggest``.
+        sign: 1 if the metric is maximised, -1 if it is minimised.
+    """
+    decision = suggest(
+        task,
+        history,
+        count=count,
+        seed=seed,
+        define_by_run=False,
+        surrogate=surrogate,
+        settings=settings,
+        on_failure=lambda error: _logger.warning(f"The model failed ({error!r}).", exc_info=True),
+    )
+    return [
+        (dict(configuration), record_of(decision, sign, position))
+        for position, configuration in enumerate(decision.configurations)
+    ]
 
 
 @dataclass

@@ -8,7 +8,6 @@ from it and the arguments.
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,13 +17,12 @@ from typing import Any, Literal, cast
 from ray.tune.search import Searcher
 
 from metahpo.settings import PolicySettings
-from metahpo.suggest.decision_record import DecisionRecord, record_of
+from metahpo.suggest.decision_record import DecisionRecord
 from metahpo.suggest.decision_text import describe
 from metahpo.suggest.plugin import (
     checked_metafeatures,
     checked_seed,
     fresh_seed,
-    suggest,
     trial_seed,
 )
 from metahpo.surrogate.registry import DEFAULT, checked_surrogate
@@ -43,13 +41,11 @@ from raytune_meta.folders import CONFIG
 from raytune_meta.ledger import Ledger, SweepTrial
 from raytune_meta.nested_space import SearchSpace, merged
 from raytune_meta.objects import put_back, take_out
-from raytune_meta.planner import Plan, Suggestion
+from raytune_meta.planner import Plan, Suggestion, make_suggestions
 from raytune_meta.points import GivenPoints, filled
 from raytune_meta.reported_trial import sign_of
 from raytune_meta.saved_state import read_state, write_state
 from raytune_meta.sweep_history import SweepHistory
-
-_logger = logging.getLogger(__name__)
 
 _TASK = "sweep"
 
@@ -210,7 +206,7 @@ class MetaSearch(Searcher):
         task, history = self._task_and_history()
         seed, sign = trial_seed(self._seed, self._suggested), sign_of(self.mode)
         return partial(
-            _suggestions, task, history, count, seed, self._surrogate, self._settings, sign
+            make_suggestions, task, history, count, seed, self._surrogate, self._settings, sign
         )
 
     def _task_and_history(self) -> tuple[Task, Sequence[Task]]:
@@ -378,29 +374,3 @@ class MetaSearch(Searcher):
         """Continue an experiment that Ray resumes, with its running trials."""
         super().restore_from_dir(checkpoint_dir)
         self._abandoned.clear()
-
-
-def _suggestions(
-    task: Task,
-    history: Sequence[Task],
-    count: int,
-    seed: int,
-    surrogate: str,
-    settings: PolicySettings,
-    sign: float,
-) -> list[Suggestion]:
-    """Return the policy's configurations, each with why."""
-    decision = suggest(
-        task,
-        history,
-        count=count,
-        seed=seed,
-        define_by_run=False,
-        surrogate=surrogate,
-        settings=settings,
-        on_failure=lambda error: _logger.warning(f"The model failed ({error!r}).", exc_info=True),
-    )
-    return [
-        (dict(configuration), record_of(decision, sign, position))
-        for position, configuration in enumerate(decision.configurations)
-    ]
