@@ -12,6 +12,7 @@ from metahpo.surrogate.scores import (
     FENCE,
     Warp,
     compressed,
+    own_units,
     own_warp,
     standardising_warp,
     tells_unit,
@@ -36,6 +37,29 @@ def test_arrays_and_tensors_are_compressed_by_one_formula(values, knee):
     expected = [v if v >= -knee else -knee - math.log1p(-knee - v) for v in values]
     np.testing.assert_allclose(compressed(array, knee), expected, atol=1e-12)
     np.testing.assert_allclose(compressed(torch.from_numpy(array), knee), expected, atol=1e-12)
+
+
+def plain_units(values: np.ndarray) -> tuple[float, float]:
+    """The definition, of one task: median, and root mean square distance of the upper half."""
+    centre = float(np.median(values))
+    if np.ptp(values) <= 1e-12 * np.abs(values).max():
+        return centre, 1.0
+    upper = values[values >= centre]
+    unit = float(np.sqrt(np.mean((upper - centre) ** 2)))
+    return centre, unit if unit > 1e-12 * np.abs(upper).max() else float(values.std())
+
+
+@given(many)
+def test_units_of_whole_batches_are_those_of_the_definition(values):
+    array = np.array(values)[::-1]
+    given = torch.tensor(values, dtype=torch.float64)
+    padded = torch.full((2, len(values) + 3), torch.nan, dtype=torch.float64)
+    padded[0, : len(values)] = given
+    padded[1, 2 : 2 + len(values)] = 1000.0 * given
+    centres, units = own_units(padded)
+    expected = plain_units(array)
+    assert (float(own_warp(array).centre), own_warp(array).unit) == pytest.approx(expected)
+    assert (float(centres[1]), float(units[1])) == pytest.approx(tuple(1000 * e for e in expected))
 
 
 @given(warps, values)

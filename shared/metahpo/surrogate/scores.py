@@ -96,12 +96,29 @@ def compressed(z: Array | Tensor, knee: float) -> Array | Tensor:
 
 
 def tells_unit(values: Array) -> bool:
-    """Whether values differ by more than rounding, so that they have a unit.
+    """Whether the values of one task differ by more than rounding, so that they have a unit.
 
     Args:
-        values: n finite values, n at least 0.
+        values: ``n`` finite values, n at least 0.
     """
-    return len(values) > 1 and bool(np.ptp(values) > ROUNDING * np.abs(values).max())
+    return bool(have_units(_tensor(values)))
+
+
+def have_units(values: Tensor) -> Tensor:
+    """Whether the values of each task differ by more than rounding.
+
+    Args:
+        values: ``batch_shape x n``, n at least 0; NaN where a task has fewer.
+
+    Returns:
+        ``batch_shape``.
+    """
+    if values.shape[-1] < 2:
+        return torch.zeros(values.shape[:-1], dtype=torch.bool, device=values.device)
+    known = ~values.isnan()
+    low = torch.where(known, values, torch.inf).amin(-1)
+    high = torch.where(known, values, -torch.inf).amax(-1)
+    return high - low > ROUNDING * torch.maximum(low.abs(), high.abs())
 
 
 def standardising_warp(values: Array) -> Warp:
@@ -130,17 +147,36 @@ def own_warp(values: Array) -> Warp:
     """The warp that makes a task's values comparable with those of other tasks.
 
     Args:
-        values: n finite values.
+        values: ``n`` finite values, n at least 1.
 
     Returns:
-        Centred at the median; the unit is the root mean square distance of the upper half to
-        it, the standard deviation where that is nothing, 1 where all values agree.
+        Centre and unit of ``own_units``, compressed below the centre.
     """
-    centre = float(np.median(values))
-    if not tells_unit(values):
-        return Warp(centre, 1.0)
-    upper = values[values >= centre]
-    unit = float(np.sqrt(np.mean((upper - centre) ** 2)))
+    centre, unit = own_units(_tensor(values))
+    return Warp(float(centre), float(unit))
+
+
+def own_units(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Centre and unit of tasks by their own values alone.
+
+    Args:
+        values: ``batch_shape x n``, n at least 1; NaN where a task has fewer.
+
+    Returns:
+        ``batch_shape`` each, float64: the median, and the root mean square distance of the upper
+        half to it (the standard deviation where that is nothing; 1 where all values agree).
+    """
+    values = values.double()
+    centre = values.nanquantile(0.5, dim=-1, keepdim=True)
+    is_upper = values >= centre
+    upper = torch.where(is_upper, values - centre, torch.nan).square().nanmean(-1).sqrt()
+    spread = (values - values.nanmean(-1, keepdim=True)).square().nanmean(-1).sqrt()
     # In the measure of the upper half: how far a failure lies below says nothing about it.
-    nothing = unit <= ROUNDING * np.abs(upper).max()
-    return Warp(centre, float(values.std()) if nothing else unit)
+    largest = torch.where(is_upper, values.abs(), 0.0).amax(-1)
+    unit = torch.where(upper > ROUNDING * largest, upper, spread)
+    return centre.squeeze(-1), torch.where(have_units(values), unit, 1.0)
+
+
+def _tensor(values: Array) -> Tensor:
+    # Tensors have no negative strides, which a reversed array has.
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=float))

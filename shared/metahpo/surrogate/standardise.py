@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metahpo.surrogate.scores import ROUNDING, Warp, compressed
+from metahpo.surrogate.scores import Warp, compressed, have_units, own_units
 
 KNEE = 1.0
 PRIOR_TRIALS = 2.0
@@ -45,24 +45,12 @@ class Scale(NamedTuple):
 
 
 def own_scale(values: Tensor) -> Scale:
-    """Centre and unit of tasks by their own values alone, as ``scores.own_warp``.
+    """The scale of tasks by their own values alone.
 
     Args:
         values: ``batch_shape x n``, n at least 1; NaN where a task has fewer.
-
-    Returns:
-        The median, and the root mean square distance of the upper half to it (the standard
-        deviation where that is nothing; 1 where all values agree).
     """
-    values = values.double()
-    centre = values.nanquantile(0.5, dim=-1, keepdim=True)
-    is_upper = values >= centre
-    upper = torch.where(is_upper, values - centre, torch.nan).square().nanmean(-1).sqrt()
-    spread = (values - values.nanmean(-1, keepdim=True)).square().nanmean(-1).sqrt()
-    # In the measure of the upper half: how far a failure lies below says nothing about it.
-    largest = torch.where(is_upper, values.abs(), 0.0).amax(-1)
-    unit = torch.where(upper > ROUNDING * largest, upper, spread)
-    return Scale(centre.squeeze(-1), torch.where(tells_unit(values), unit, 1.0))
+    return Scale(*own_units(values))
 
 
 def study_scale(values: Tensor, past_unit: Tensor | None = None) -> Scale:
@@ -88,25 +76,8 @@ def study_scale(values: Tensor, past_unit: Tensor | None = None) -> Scale:
     own = own_scale(values)
     pull = (past_unit.double().log() - own.unit.log()).clamp(-LARGEST_PULL, LARGEST_PULL)
     share = PRIOR_TRIALS / (PRIOR_TRIALS + n - 1)
-    unit = torch.where(tells_unit(values), own.unit * (share * pull).exp(), past_unit.double())
+    unit = torch.where(have_units(values), own.unit * (share * pull).exp(), past_unit.double())
     return Scale(own.centre, unit)
-
-
-def tells_unit(values: Tensor) -> Tensor:
-    """Whether tasks' values differ by more than rounding, as ``scores.tells_unit``.
-
-    Args:
-        values: ``batch_shape x n``, n at least 0; NaN where a task has fewer.
-
-    Returns:
-        ``batch_shape``.
-    """
-    if values.shape[-1] < 2:
-        return torch.zeros(values.shape[:-1], dtype=torch.bool, device=values.device)
-    known = ~values.isnan()
-    low = torch.where(known, values, torch.inf).amin(-1)
-    high = torch.where(known, values, -torch.inf).amax(-1)
-    return high - low > ROUNDING * torch.maximum(low.abs(), high.abs())
 
 
 def rank_scores(values: Tensor) -> Tensor:

@@ -28,13 +28,13 @@ from metahpo.surrogate.neural.neural_process import (
     Trials,
 )
 from metahpo.surrogate.score_model import ScoreModel
+from metahpo.surrogate.scores import have_units
 from metahpo.surrogate.standardise import (
     LARGEST_SCORE,
     Scale,
     own_scale,
     rank_scores,
     study_scale,
-    tells_unit,
     two_views,
 )
 from metahpo.tasks.alignment import AlignedTask
@@ -149,7 +149,7 @@ class NeuralModel(ScoreModel):
         self.space, self.past = space, past
         observed = torch.as_tensor(np.asarray(values, float))
         self.scale: Scale = study_scale(observed, past.unit if past else None)
-        self.has_unit = past is not None or bool(tells_unit(observed))
+        self.has_unit = past is not None or bool(have_units(observed))
         self.points = torch.as_tensor(points, dtype=torch.float32)
         self.scores = self.scale.scores(observed)
 
