@@ -8,6 +8,7 @@ from optuna.testing.pytest_samplers import (
     RelativeSamplerTestCase,
     SingleOnlySamplerTestCase,
 )
+from support.quick import QUICK
 
 from metahpo import Space, Task, Trial
 from optuna_meta import MetaSampler
@@ -43,4 +44,4 @@ class TestWithoutHistory(_AllSuites):
 class TestWithHistory(_AllSuites):
     @pytest.fixture
     def sampler(self):
-        return lambda: MetaSampler(history=PAST, seed=0)
+        return lambda: MetaSampler(history=PAST, settings=QUICK, seed=0)
