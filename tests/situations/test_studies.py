@@ -234,6 +234,7 @@ def test_an_integer_is_not_suggested_twice_while_others_are_left():
 
 
 @pytest.mark.slow
+@pytest.mark.xfail(strict=True, reason="cells are repeated while others are left")
 def test_a_small_grid_is_exhausted_before_a_cell_is_repeated():
     """himkt/allennlp-optuna#44: as many different configurations as trials."""
 
