@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -70,6 +71,12 @@ def rounded(value: float, quantum: float, distribution: BaseDistribution) -> flo
     multiple = _multiple(round(value / quantum), quantum)
     within = min(max(multiple, distribution.low), distribution.high)
     return int(within) if isinstance(distribution, IntDistribution) else within
+
+
+def as_plain(value: Any) -> Any:
+    """Return a NumPy scalar as Python's own, which JSON can hold; anything else as it is."""
+    is_scalar = isinstance(value, np.generic) or (isinstance(value, np.ndarray) and not value.ndim)
+    return value.item() if is_scalar else value
 
 
 def _float(

@@ -21,7 +21,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from metahpo.tasks.space import Condition, Configuration, Space
 from raytune_meta._ray import Categorical, Domain
-from raytune_meta.domains import Scalar, rounded, to_distribution
+from raytune_meta.domains import Scalar, as_plain, rounded, to_distribution
 from raytune_meta.folders import SEPARATOR
 
 GRID_SEARCH = (
@@ -108,7 +108,8 @@ class SearchSpace:
     def read(self, tree: Mapping[str, Any]) -> dict[str, Any]:
         """Return the configuration in a tree, or in a flat ``{"model/lr": ...}``.
 
-        Hyperparameters that it lacks are left out, and so is what is not in the space.
+        Hyperparameters that it lacks are left out, and so is what is not in the space. NumPy
+        scalars become Python's.
         """
         configuration: dict[str, Any] = {}
         _read(self._root, nested(tree), configuration)
@@ -321,7 +322,7 @@ def _same(one: Any, other: Any) -> bool:
 def _read(node: _Node, value: Any, configuration: dict[str, Any]) -> None:
     match node:
         case _Leaf():
-            configuration[node.name] = value
+            configuration[node.name] = as_plain(value)
         case _Choice():
             fitting = ((label, option) for label, option in node.options if _fits(option, value))
             label, option = next(fitting, (None, None))

@@ -72,6 +72,24 @@ def test_the_state_of_half_precision_parameters_is_in_single_precision_even_afte
             assert other.state[parameter][name].dtype == torch.float32
 
 
+@pytest.mark.parametrize("before", [torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("after", [torch.bfloat16, torch.float32, torch.float64])
+def test_a_state_is_loaded_in_the_precision_that_the_parameters_need(
+    before: torch.dtype, after: torch.dtype
+) -> None:
+    model = small_network(before)
+    optimizer = LearnedOptimizer(model.parameters(), STEPS)
+    train(model, optimizer, 3)
+    other = copy.deepcopy(model).to(after)
+    resumed = LearnedOptimizer(other.parameters(), STEPS)
+    resumed.load_state_dict(optimizer.state_dict())
+    train(other, resumed, 2)
+    for parameter in other.parameters():
+        state = resumed.state[parameter]
+        assert state["momentum"].dtype is torch.promote_types(after, torch.float32)
+        assert state["step"].item() == 5
+
+
 def test_load_state_dict_hooks_see_the_restored_state() -> None:
     model = small_network(torch.bfloat16)
     optimizer = LearnedOptimizer(model.parameters(), STEPS)

@@ -267,6 +267,18 @@ def test_points_to_evaluate_are_run_unchanged_and_first():
     assert run(search, [3])[0]["x"] not in (1.5, 7.0, -1.0)
 
 
+def test_points_of_numpy_values_are_run_unchanged_and_saved_as_plain_numbers(tmp_path):
+    point = {"x": np.float32(0.5), "model": {"lr": np.float64(0.02)}}
+    search = searcher(points_to_evaluate=[point])
+    (config,) = run(search, [1])
+    assert isinstance(config["x"], np.float32)
+    search.save(str(tmp_path / "state"))
+    again = MetaSearch()
+    again.restore(str(tmp_path / "state"))
+    (trial,) = sweep_task(again).trials
+    assert trial.configuration == {"x": 0.5, "model/lr": 0.02}
+
+
 def test_points_to_evaluate_may_be_conditional():
     model = tune.choice(
         [{"kind": "svm", "C": tune.uniform(0, 1)}, {"kind": "net", "lr": tune.uniform(0, 1)}]

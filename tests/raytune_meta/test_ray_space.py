@@ -121,6 +121,23 @@ class TestNested:
             whole = search_space.resolve(configuration, constants=True)
             assert (whole["data"], whole["model"]["bias"]) == ("mnist", True)
 
+    @pytest.mark.parametrize(
+        ("value", "plain"),
+        [
+            (np.float32(0.5), 0.5),
+            (np.int64(3), 3),
+            (np.bool_(True), True),
+            (np.str_("a"), "a"),
+            (np.array(0.5), 0.5),
+            (None, None),
+            ("a", "a"),
+        ],
+    )
+    def test_scalars_of_numpy_are_read_as_plain_values(self, value, plain):
+        read = SearchSpace({"x": tune.uniform(0, 1)}).read({"x": value})
+        assert read == {"x": plain}
+        assert type(read["x"]) is type(plain)
+
     def test_flat_trees_are_read(self):
         flat = {"model/lr": 0.01, "model": {"layers": 2}, "data": "x"}
         assert SearchSpace(NESTED).read(flat) == {"model/lr": 0.01, "model/layers": 2}

@@ -11,7 +11,6 @@ import pytest
 
 pytest.importorskip("ray.tune", reason="Ray is not installed: pip install 'metahpo[ray]'")
 
-import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, HyperBandScheduler, MedianStoppingRule
 from ray.tune.search import ConcurrencyLimiter
@@ -27,24 +26,6 @@ pytestmark = [
 
 SLOW = pytest.mark.slow
 SPACE = {"m": {"x": tune.uniform(-5, 5)}, "k": 3}
-
-
-@pytest.fixture(scope="session")
-def local_ray():
-    paths = os.pathsep.join(path for path in sys.path if path)
-    # Workers have Ray's low priority otherwise, and starve on a busy machine.
-    os.environ.setdefault("RAY_worker_niceness", "0")
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
-    ray.init(
-        "local",
-        num_cpus=4,
-        include_dashboard=False,
-        object_store_memory=80 * 2**20,
-        log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": paths}},
-    )
-    yield
-    ray.shutdown()
 
 
 def sweep(function, tmp_path, **arguments):

@@ -20,3 +20,11 @@ def fail_below_zero(config):
 def report_anything(config):
     value = [math.nan, math.inf, None, -math.inf, 1.0, 2.0][int(config["i"])]
     tune.report({"other": 1} if config["i"] == 4 else {"loss": value, "other": 1})
+
+
+def report_nested(config):
+    if config["x"] > 0.9:
+        raise RuntimeError("too large")
+    for step in range(1, 5):
+        loss = (config["x"] - 0.3) ** 2 + (config["y"] - 0.7) ** 2
+        tune.report({"eval": {"loss": loss + 1 / step}})

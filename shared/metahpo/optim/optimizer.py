@@ -20,7 +20,13 @@ from metahpo.optim.fixed import fixed_direction, fixed_mixtures, uses_slow_momen
 from metahpo.optim.group_state import INITIAL, clipped, cpu_number, group_step_sizes, update_guard
 from metahpo.optim.groups import parameter_groups
 from metahpo.optim.rule import Moments, accumulate_, direction, kind_of, layer_scale
-from metahpo.optim.tensors import as_batch, matrix_shape, real_view, split_batch
+from metahpo.optim.tensors import (
+    as_batch,
+    matrix_shape,
+    real_view,
+    split_batch,
+    state_dtype,
+)
 from metahpo.optim.weights import check_weights, shipped_weights
 
 # AdamW's default, for steps after the hand-over.
@@ -123,7 +129,7 @@ class LearnedOptimizer(Optimizer):
                 moments.pop(name, None)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a copy of a state, in its own precision.
+        """Load a copy of a state, in single precision or that of the parameters if it is higher.
 
         ``torch`` casts the state to the type of the parameters and may share memory with the
         dictionary. Here the state of bfloat16 parameters stays in single precision, and the
@@ -163,12 +169,14 @@ class LearnedOptimizer(Optimizer):
             for name, value in loaded["state"].get(number, {}).items():
                 if name not in self.state[parameter]:
                     continue
-                if isinstance(value, Tensor):
-                    device = value.device if name == "step" else parameter.device
-                    self.state[parameter][name] = value.detach().clone().to(device)
-                elif name == "step":
+                if name == "step":
                     # PyTorch's own optimizers accept a plain number here, too.
                     self.state[parameter][name] = cpu_number(value)
+                elif isinstance(value, Tensor):
+                    # The parameters may have another precision than those of the saved training.
+                    self.state[parameter][name] = value.detach().to(
+                        parameter.device, state_dtype(parameter), copy=True
+                    )
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
@@ -289,8 +297,7 @@ class LearnedOptimizer(Optimizer):
     def _state_of(self, parameter: Tensor) -> dict[str, Any]:
         state = self.state[parameter]
         if not state:
-            real = real_view(parameter)
-            dtype = torch.promote_types(real.dtype, torch.float32)
+            real, dtype = real_view(parameter), state_dtype(parameter)
             # On the CPU, as in torch's optimizers: reading it does not wait for the device.
             state["step"] = cpu_number(0.0)
             for name in self._moments:

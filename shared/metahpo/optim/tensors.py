@@ -20,6 +20,11 @@ def real_view(tensor: Tensor) -> Tensor:
     return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
 
 
+def state_dtype(parameter: Tensor) -> torch.dtype:
+    """Single precision, or the precision of the parameter (of its parts) if that is higher."""
+    return torch.promote_types(real_view(parameter).dtype, torch.float32)
+
+
 def matrix_shape(tensor: Tensor) -> tuple[int, int]:
     """Rows and columns; a complex number takes two columns of its row."""
     rows, columns = rows_and_columns(tensor.shape)
