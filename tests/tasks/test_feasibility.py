@@ -12,7 +12,7 @@ from support.problems import LINE
 
 from metahpo.surrogate.study_arrays import study_arrays
 from metahpo.tasks.alignment import align
-from metahpo.tasks.feasibility import MARGIN, effective_values, total_violation
+from metahpo.tasks.feasibility import DEPTH, MARGIN, effective_values, total_violation
 from metahpo.tasks.task import LARGEST_VALUE, Task, Trial, TrialState
 
 SIZES = st.floats(1e-290, LARGEST_VALUE)
@@ -61,7 +61,7 @@ def test_infeasible_trials_stay_near_the_feasible_ones():
         effective = effective_values(values, violations)
         feasible = values[violations == 0]
         assert effective[violations == 0].tolist() == feasible.tolist()
-        assert effective.min() > feasible.min() - (1.0 + MARGIN) * np.ptp(feasible)
+        assert effective.min() > feasible.min() - (MARGIN + DEPTH) * np.ptp(feasible)
 
 
 def test_a_diverged_feasible_training_does_not_take_the_infeasible_ones_with_it():

@@ -5,7 +5,7 @@ Whatever reads a task reads *effective* values: those of feasible trials, and be
 them those of the infeasible ones, in the order of their violations alone. How far below is
 bounded, in units of the feasible values, so that infeasible trials flatten nothing:
 
-    effective = worst feasible - unit (MARGIN + v / (v + typical violation))
+    effective = worst feasible - unit (MARGIN + DEPTH v / (v + typical violation))
 
 Notation: n observed trials of one task.
 """
@@ -20,7 +20,11 @@ import numpy as np
 from metahpo.tasks.space import Array
 
 # Gap between the worst feasible trial and a trial that is infeasible by next to nothing, in units.
-MARGIN = 0.25
+# Five times the gap and four times the depth were as often feasible and found worse values: the
+# deeper the infeasible region, the harder it is to search beyond it.
+MARGIN = 0.05
+# How much further below an infinite violation lies, in units.
+DEPTH = 0.25
 # Tukey's outer fence, in interquartile ranges below the lower quartile: outliers lie beyond it.
 FENCE = 3.0
 # Differences of at most this share of the values themselves drown in rounding.
@@ -70,7 +74,7 @@ def effective_values(values: Array, violations: Array) -> Array:
     effective[feasible] = kept = _without_outliers(kept, unit)
     floor = float(kept.min() if len(kept) else values.min())
     visible = max(unit, FINEST * abs(floor))
-    effective[~feasible] = floor - visible * (MARGIN + _shares(violations[~feasible]))
+    effective[~feasible] = floor - visible * (MARGIN + DEPTH * _shares(violations[~feasible]))
     return effective
 
 
