@@ -8,16 +8,18 @@ in ``database.py``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 from optuna.distributions import BaseDistribution
+from optuna.samplers._base import _process_constraints_after_trial
 from optuna.storages import BaseStorage, RDBStorage, _CachedStorage
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.study import Study, StudyDirection
-from optuna.trial import FrozenTrial, Trial
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 # ---- studies -------------------------------------------------------------------------------
 
@@ -72,6 +74,29 @@ def trial_attribute(trial: FrozenTrial, key: str) -> Any:
 def enqueued_params(trial: FrozenTrial) -> Mapping[str, Any]:
     """Return the values that ``enqueue_trial`` fixed for a trial; empty for other trials."""
     return trial.system_attrs.get("fixed_params", {})
+
+
+def store_constraints(
+    constraints_func: Callable[[FrozenTrial], Sequence[float]],
+    study: Study,
+    trial: FrozenTrial,
+    state: TrialState,
+) -> None:
+    """Store a trial's constraints where ``FrozenTrial.constraints`` finds them.
+
+    Raises:
+        ValueError: For a constraint that is NaN.
+    """
+    _process_constraints_after_trial(constraints_func, study, trial, state)
+
+
+def warn_deprecated_constraints_func() -> None:
+    """Warn as Optuna's own samplers do, on the line that made the sampler."""
+    message = (
+        "`constraints_func` has been deprecated in Optuna 5.0.0. "
+        "Use `optuna.trial.Trial.set_constraint` instead."
+    )
+    warnings.warn(message, FutureWarning, stacklevel=3)
 
 
 def contains(distribution: BaseDistribution, value: Any) -> bool:

@@ -27,6 +27,7 @@ from metahpo.archive import SourceError, UnrecognisedSourceError
 from metahpo.archive.errors import without_passwords
 from metahpo.tasks.distributions import parse_distribution
 from metahpo.tasks.space import SpaceError
+from optuna_meta.constraints import LISTED, NAMED
 
 # Rows fetched at a time.
 _BATCH = 10_000
@@ -55,6 +56,12 @@ _REPORTS = _table(
 _PARAMS = _table(
     "trial_params", "param_id", "trial_id", "param_name", "param_value", "distribution_json"
 )
+_TRIAL_ATTRIBUTES = _table(
+    "trial_system_attributes", "trial_system_attribute_id", "trial_id", "key", "value_json"
+)
+_HOLDS_CONSTRAINTS = sa.or_(
+    _TRIAL_ATTRIBUTES.c.key == LISTED, _TRIAL_ATTRIBUTES.c.key.like(f"{NAMED}%")
+)
 # SQL has no literals for these; a second column holds them.
 _NOT_FINITE = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
 
@@ -70,6 +77,7 @@ class StoredTrial:
         params: Values as the objective saw them.
         value: The objective's value; any one of several objectives.
         reports: Intermediate values by step.
+        constraints: The system attributes that hold constraints, by key.
     """
 
     state: TrialState
@@ -78,6 +86,7 @@ class StoredTrial:
     params: dict[str, Any] = field(default_factory=dict)
     value: float | None = None
     reports: dict[int, float] = field(default_factory=dict)
+    constraints: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -188,6 +197,7 @@ def read_studies(
             trials = _put_trials(studies, rows(_TRIALS))
             _put_values(trials, rows(_VALUES))
             _put_reports(trials, rows(_REPORTS))
+            _put_constraints(trials, rows(_TRIAL_ATTRIBUTES, _HOLDS_CONSTRAINTS))
             _put_params(trials, rows(_PARAMS))
     except (SQLAlchemyError, engine.dialect.loaded_dbapi.Error, SpaceError) as error:
         reason = str(error).splitlines()[0]
@@ -198,9 +208,16 @@ def read_studies(
     return list(studies.values())
 
 
-def _rows(connection: sa.Connection, study_id: int | None, table: sa.TableClause) -> _Rows:
+def _rows(
+    connection: sa.Connection,
+    study_id: int | None,
+    table: sa.TableClause,
+    condition: sa.ColumnElement[bool] | None = None,
+) -> _Rows:
     """Yield a table's rows in the order of its first column: all, or those of one study."""
     statement = sa.select(table)
+    if condition is not None:
+        statement = statement.where(condition)
     if study_id is not None:
         owner = table if "study_id" in table.c else _TRIALS
         if owner is not table:
@@ -262,6 +279,20 @@ def _put_reports(trials: _Trials, rows: _Rows) -> None:
     for _, trial_id, step, value, kind in rows:
         if found := trials.get(trial_id):
             found[1].reports[step] = _number(value, kind)
+
+
+def _put_constraints(trials: _Trials, rows: _Rows) -> None:
+    for _, trial_id, key, text in rows:
+        if found := trials.get(trial_id):
+            found[1].constraints[str(key)] = _parsed_constraint(text)
+
+
+def _parsed_constraint(text: str) -> Any:
+    """Return an attribute's value; NaN, a violation of unknown size, for what is no JSON."""
+    try:
+        return json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        return math.nan
 
 
 def _put_params(trials: _Trials, rows: _Rows) -> None:

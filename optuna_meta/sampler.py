@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,7 +19,7 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from metahpo.settings import PolicySettings
 from metahpo.suggest.decision import Decision, Source
@@ -41,7 +41,9 @@ from optuna_meta._optuna import (
     contains,
     enqueued_params,
     set_study_attribute,
+    store_constraints,
     study_attribute,
+    warn_deprecated_constraints_func,
 )
 from optuna_meta.running_study import requested_distributions, running_task
 from optuna_meta.study_history import HistorySource, StudyHistory
@@ -63,6 +65,10 @@ class MetaSampler(BaseSampler):
     the present study and the past ones, which are trusted as far as they predict the present.
     Without any history they come from a pretrained network if it was trained on the learner at
     hand, and from a Gaussian process otherwise. Single-objective studies only.
+
+    With constraints (``trial.set_constraint``), in this study or in past ones, a trial that
+    violates one counts as worse than every feasible trial; a larger violation, summed over the
+    constraints, counts as worse.
 
     Example:
         >>> import optuna
@@ -89,6 +95,10 @@ class MetaSampler(BaseSampler):
         seed: Makes suggestions reproducible.
         warn_independent_sampling: Whether to log a warning when a hyperparameter that the
             study has seen before had to be drawn at random.
+        constraints_func: As in Optuna's samplers, and deprecated as there; in its place call
+            ``trial.set_constraint`` in the objective. Called with each trial that completed or
+            was pruned, it returns a sequence of numbers, each at most 0 where its constraint
+            holds.
 
     Raises:
         TypeError: For a history, a task or a surrogate of the wrong type.
@@ -105,7 +115,11 @@ class MetaSampler(BaseSampler):
         settings: PolicySettings | None = None,
         seed: int | None = None,
         warn_independent_sampling: bool = True,
+        constraints_func: Callable[[FrozenTrial], Sequence[float]] | None = None,
     ) -> None:
+        if constraints_func is not None:
+            warn_deprecated_constraints_func()
+        self._constraints_func = constraints_func
         self._history = StudyHistory(history)
         self._metafeatures = checked_metafeatures({} if task is None else task)
         self._surrogate = checked_surrogate(surrogate)
@@ -121,6 +135,21 @@ class MetaSampler(BaseSampler):
         """Store the meta-features with the study, for other workers and later readers."""
         if self._metafeatures and _stored_metafeatures(study) != self._metafeatures:
             set_study_attribute(study, TASK_ATTR, self._metafeatures)
+
+    def after_trial(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        """Store the constraints that ``constraints_func`` finds for a trial.
+
+        Raises:
+            ValueError: For a constraint that is NaN.
+        """
+        if self._constraints_func is not None:
+            store_constraints(self._constraints_func, study, trial, state)
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial

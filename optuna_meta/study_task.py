@@ -19,6 +19,7 @@ from optuna.trial import TrialState as OptunaState
 from metahpo.tasks.space import Space
 from metahpo.tasks.task import Task, Trial, TrialState
 from optuna_meta._optuna import all_trials, study_attribute
+from optuna_meta.constraints import violation_in
 from optuna_meta.database import StoredStudy, StoredTrial
 
 # The study's system attribute that holds its meta-features: a mapping of names to numbers.
@@ -111,8 +112,12 @@ def _trial(
     started: float | None,
     finished: float | None,
     sign: float,
+    attributes: Mapping[str, Any],
 ) -> Trial:
-    """Return one trial; ``value`` and ``reports`` are Optuna's, times are POSIX seconds."""
+    """Return one trial.
+
+    Value, reports and system attributes are Optuna's; times are POSIX seconds.
+    """
     state = _STATES[optuna_state]
     curve = tuple((step, sign * reports[step]) for step in sorted(reports)) if reports else ()
     if state is TrialState.PRUNED and curve:
@@ -126,12 +131,22 @@ def _trial(
     if value is not None and not math.isfinite(value):
         state, value = TrialState.FAILED, None
     cost = None if started is None or finished is None else round(finished - started, 6)
-    return Trial(configuration, value, state, curve, cost, started, finished)
+    violation = violation_in(attributes) if attributes else 0.0
+    return Trial(configuration, value, state, curve, cost, started, finished, violation)
 
 
 def _stored_trial(trial: StoredTrial, sign: float) -> Trial:
     started, finished = _utc_seconds(trial.started), _utc_seconds(trial.finished)
-    return _trial(trial.state, trial.params, trial.value, trial.reports, started, finished, sign)
+    return _trial(
+        trial.state,
+        trial.params,
+        trial.value,
+        trial.reports,
+        started,
+        finished,
+        sign,
+        trial.constraints,
+    )
 
 
 def _frozen_trial(trial: FrozenTrial, sign: float) -> Trial:
@@ -143,6 +158,7 @@ def _frozen_trial(trial: FrozenTrial, sign: float) -> Trial:
         _local_seconds(trial.datetime_start),
         _local_seconds(trial.datetime_complete),
         sign,
+        trial.system_attrs,
     )
 
 

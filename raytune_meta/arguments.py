@@ -34,6 +34,21 @@ def check_metric(metric: object, mode: object) -> None:
         raise ValueError(f"mode must be 'max' or 'min', got {mode!r}")
 
 
+def checked_constraints(names: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the names of the constraints.
+
+    Raises:
+        TypeError: For anything but a list or tuple of strings.
+        ValueError: For an empty name, and one that is given twice.
+    """
+    given = () if names is None else names
+    if not isinstance(given, list | tuple) or not all(isinstance(n, str) for n in given):
+        raise TypeError(f"constraints must be a list of names of results, got {names!r}")
+    if not all(given) or len(set(given)) < len(given):
+        raise ValueError(f"constraints must be distinct names, none of them empty, got {names!r}")
+    return tuple(given)
+
+
 def checked_points(
     points: Sequence[Mapping[str, Any]] | None, rewards: Sequence[float] | None
 ) -> list[Mapping[str, Any]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -54,7 +55,7 @@ class RayReader:
 
         Args:
             source: The folder of an experiment or of several, on a disk or at a URL.
-            options: The metric that was tuned, and its mode.
+            options: The metric that was tuned, its mode, and the constraints.
 
         Raises:
             UnrecognisedSourceError: For anything but such a folder.
@@ -66,12 +67,12 @@ class RayReader:
         if not experiments:
             if holds_new_experiment(folder.path):
                 raise NoTrialsYetError(f"no Ray Tune experiment in {folder.path} has a trial yet")
-            return [_task(folder, options.metric, options.mode)]
+            return [_task(folder, options.metric, options.mode, options.constraints)]
         tasks: list[Task] = []
         errors: list[SourceError] = []
         for experiment in experiments:
             try:
-                tasks.append(_task(experiment, options.metric, options.mode))
+                tasks.append(_task(experiment, options.metric, options.mode, options.constraints))
             except SourceError as error:
                 errors.append(error)
         if not tasks:
@@ -82,7 +83,10 @@ class RayReader:
 
 
 def read_experiment(
-    path: str | os.PathLike[str], metric: str | None, mode: Literal["max", "min"] | None
+    path: str | os.PathLike[str],
+    metric: str | None,
+    mode: Literal["max", "min"] | None,
+    constraints: Sequence[str] = (),
 ) -> Task:
     """Return a Ray Tune experiment as a task.
 
@@ -95,6 +99,9 @@ def read_experiment(
         path: The experiment's folder (``~/ray_results/train_2025-03-01_12-00-00``), or its URL.
         metric: The metric that was tuned, with ``/`` between the levels of a nested result.
         mode: Whether the metric was maximised or minimised.
+        constraints: Names of results that are at most 0 where a constraint holds; the last report
+            of each counts. Where a trial never reported one it counts as met; where no trial did,
+            with a ``SourceWarning``.
 
     Returns:
         The task, under the folder's name; its hyperparameters are the parameters that differ
@@ -104,7 +111,7 @@ def read_experiment(
         SourceError: For a folder that is not an experiment, for one without the metric, and for
             one whose trials all have the same parameters.
     """
-    return _task(read_folder(_located(path)), metric, mode)
+    return _task(read_folder(_located(path)), metric, mode, constraints)
 
 
 def _located(path: str | os.PathLike[str]) -> str:
@@ -112,14 +119,17 @@ def _located(path: str | os.PathLike[str]) -> str:
     return text.rstrip("/") if is_url(text) else str(Path(text).expanduser())
 
 
-def _task(folder: ExperimentFolder, metric: str | None, mode: str | None) -> Task:
+def _task(
+    folder: ExperimentFolder, metric: str | None, mode: str | None, constraints: Sequence[str]
+) -> Task:
     if not folder.trials:
         raise UnrecognisedSourceError(
             f"{folder.path} is not the folder of a Ray Tune experiment with trials"
         )
     if metric is None or mode not in ("max", "min"):
         raise SourceError(_what_to_pass(folder, metric, mode))
-    reported = [r for trial in folder.trials if (r := read_trial(trial, metric)) is not None]
+    read = (read_trial(trial, metric, constraints) for trial in folder.trials)
+    reported = [trial for trial in read if trial is not None]
     if not any(trial.reports for trial in reported):
         raise SourceError(_what_to_pass(folder, metric, mode))
     space = infer_space([trial.configuration for trial in reported])
@@ -128,10 +138,20 @@ def _task(folder: ExperimentFolder, metric: str | None, mode: str | None) -> Tas
             f"{folder.path}: all {len(reported)} trials have the same parameters; a task needs "
             "some that differ"
         )
+    _warn_of_unreported(folder, reported, constraints)
     reported.sort(key=_started)
     trials = as_trials([_within(trial, space) for trial in reported], mode)
     source = without_passwords(folder.path)
     return Task(folder.name, space, trials, created=trials[0].started, source=source)
+
+
+def _warn_of_unreported(
+    folder: ExperimentFolder, reported: Sequence[ReportedTrial], constraints: Sequence[str]
+) -> None:
+    found = set().union(*(trial.constraints for trial in reported))
+    if missing := [repr(name) for name in constraints if name not in found]:
+        message = f"{folder.path}: no trial reported {', '.join(missing)}: taken as met by all"
+        warnings.warn(message, SourceWarning, stacklevel=4)
 
 
 def _started(trial: ReportedTrial) -> float:

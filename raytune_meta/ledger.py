@@ -23,6 +23,7 @@ class SweepTrial:
         started: POSIX seconds.
         finished: POSIX seconds.
         decision: Why this configuration; None where ``MetaSearch`` did not decide it.
+        constraints: The last report of each constraint, by name.
     """
 
     configuration: Configuration
@@ -31,6 +32,7 @@ class SweepTrial:
     started: float | None = None
     finished: float | None = None
     decision: DecisionRecord | None = None
+    constraints: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def iteration(self) -> int:
@@ -42,7 +44,14 @@ class SweepTrial:
         started, finished = self.started, self.finished
         cost = None if started is None or finished is None else finished - started
         return ReportedTrial(
-            self.configuration, self.state, self.reports, self.iteration, cost, started, finished
+            self.configuration,
+            self.state,
+            self.reports,
+            self.iteration,
+            cost,
+            started,
+            finished,
+            self.constraints,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -60,6 +69,8 @@ class SweepTrial:
             fields["started"],
             fields["finished"],
             None if decision is None else DecisionRecord.from_json(decision),
+            # Sweeps saved before there were constraints have none.
+            {name: float(value) for name, value in fields.get("constraints", {}).items()},
         )
 
 
@@ -89,6 +100,11 @@ class Ledger:
         """Identifiers of the trials that have not ended."""
         return (i for i, t in self._trials.items() if t.state is TrialState.RUNNING)
 
+    @property
+    def constraints(self) -> set[str]:
+        """Names of the constraints that trials have reported."""
+        return set().union(*(trial.constraints for trial in self._trials.values()))
+
     def start(self, trial_id: str, trial: SweepTrial) -> None:
         """Add a trial that begins."""
         self._trials[trial_id] = trial
@@ -110,6 +126,18 @@ class Ledger:
         iteration = trial.iteration + 1 if iteration is None else iteration
         reports = {i: v for i, v in trial.reports.items() if i < iteration} | {iteration: value}
         self._trials[trial_id] = replace(trial, reports=reports, state=TrialState.RUNNING)
+
+    def constrain(self, trial_id: str, constraints: Mapping[str, float]) -> None:
+        """Add a running trial's report of constraints; the last report of each counts.
+
+        Args:
+            trial_id: Identifier of a trial that was started.
+            constraints: Numbers by name; NaN for what is not a number.
+        """
+        trial = self._trials[trial_id]
+        if constraints and trial.state is not TrialState.COMPLETE:
+            both = {**trial.constraints, **constraints}
+            self._trials[trial_id] = replace(trial, constraints=both)
 
     def end(self, trial_id: str, finished: float, *, failed: bool) -> None:
         """End a trial; its last report is its value.

@@ -10,7 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from metahpo.tasks.feasibility import total_violation
 from metahpo.tasks.space import Configuration
 from metahpo.tasks.task import Trial, TrialState
 
@@ -27,6 +29,8 @@ class ReportedTrial:
         cost: Seconds, where known.
         started: POSIX seconds, where known.
         finished: POSIX seconds, where known.
+        constraints: The last report of each constraint; those never reported are left out and
+            count as met.
     """
 
     configuration: Configuration
@@ -36,6 +40,7 @@ class ReportedTrial:
     cost: float | None = None
     started: float | None = None
     finished: float | None = None
+    constraints: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def value(self) -> float | None:
@@ -44,6 +49,29 @@ class ReportedTrial:
             return None
         last = self.reports[max(self.reports)]
         return last if math.isfinite(last) else None
+
+
+def reported_constraints(result: Mapping[str, Any], names: Sequence[str]) -> dict[str, float]:
+    """Return the constraints in a flat result.
+
+    Args:
+        result: What a trial reported.
+        names: Those of the constraints. One whose value is None counts as not reported; a truth
+            value says whether the constraint is violated.
+
+    Returns:
+        A number by name; NaN, a violation of unknown size, for what is not a number.
+    """
+    return {name: _number(result[name]) for name in names if result.get(name) is not None}
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, str | bytes):
+        return math.nan
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
 
 
 def sign_of(mode: str | None) -> float:
@@ -80,4 +108,5 @@ def _trial(reported: ReportedTrial, longest: int, sign: float) -> Trial:
         cost=reported.cost,
         started=reported.started,
         finished=reported.finished,
+        violation=total_violation(reported.constraints.values()),
     )

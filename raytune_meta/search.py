@@ -8,6 +8,7 @@ from it and the arguments.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +36,7 @@ from raytune_meta._ray import (
     undefined_metric,
     undefined_space,
 )
-from raytune_meta.arguments import as_number, check_metric
+from raytune_meta.arguments import as_number, check_metric, checked_constraints
 from raytune_meta.domains import from_json, to_json
 from raytune_meta.folders import CONFIG
 from raytune_meta.ledger import Ledger, SweepTrial
@@ -43,9 +44,11 @@ from raytune_meta.nested_space import SearchSpace, merged
 from raytune_meta.objects import put_back, take_out
 from raytune_meta.planner import Plan, Suggestion, make_suggestions
 from raytune_meta.points import GivenPoints, filled
-from raytune_meta.reported_trial import sign_of
+from raytune_meta.reported_trial import reported_constraints, sign_of
 from raytune_meta.saved_state import read_state, write_state
 from raytune_meta.sweep_history import SweepHistory
+
+_logger = logging.getLogger(__name__)
 
 _TASK = "sweep"
 
@@ -78,6 +81,12 @@ class MetaSearch(Searcher):
             Values that one leaves out are suggested.
         evaluated_rewards: The metric's values at those points, if known: the points are then
             learned from and not run.
+        constraints: Names of results, with ``/`` between the levels of nested ones, each of which
+            is at most 0 where its constraint holds (``{"over_20_ms": latency - 20}``; a truth
+            value says whether it is violated). A trial that violates one counts as worse than
+            every feasible trial; a larger violation, summed over the constraints, counts as
+            worse. The last report of each counts, in this sweep and in Ray experiments given as
+            history; one that a trial has not reported counts as met.
         history: Where past experiments are: the folder or URL of a Ray Tune experiment or of
             several, the URL or file of an Optuna storage, an Optuna storage or study, an
             ``Archive``, the path or URL of one, a ``Task``, whatever else a registered reader
@@ -98,7 +107,8 @@ class MetaSearch(Searcher):
         TypeError: For an argument of the wrong type.
         FileNotFoundError: For a file of weights that does not exist.
         ValueError: For an empty string as history, a space that cannot be searched, another mode,
-            a negative seed, or another number of rewards than of points.
+            a negative seed, another number of rewards than of points, or an empty or repeated
+            name of a constraint.
     """
 
     def __init__(
@@ -109,6 +119,7 @@ class MetaSearch(Searcher):
         *,
         points_to_evaluate: Sequence[Mapping[str, Any]] | None = None,
         evaluated_rewards: Sequence[float] | None = None,
+        constraints: Sequence[str] | None = None,
         history: Any = None,
         task: Mapping[str, float] | None = None,
         surrogate: str | os.PathLike[str] = DEFAULT,
@@ -118,6 +129,9 @@ class MetaSearch(Searcher):
         check_metric(metric, mode)
         super().__init__(metric=metric, mode=mode)
         self._points = GivenPoints(points_to_evaluate, evaluated_rewards)
+        self._constraints = checked_constraints(constraints)
+        # Those that a warning has named.
+        self._missed: set[str] = set()
         self._history = SweepHistory(history)
         self._metafeatures = checked_metafeatures({} if task is None else task)
         self._surrogate = checked_surrogate(surrogate)
@@ -214,7 +228,8 @@ class MetaSearch(Searcher):
         mode = cast(Literal["max", "min"], self.mode)
         space = self._ready_space().space
         task = self._ledger.task(_TASK, space, mode, self._metafeatures)
-        return task, self._history.tasks(task, str(self.metric), mode)
+        history = self._history.tasks(task, str(self.metric), mode, self._constraints)
+        return task, history
 
     def _plan_ahead(self) -> None:
         """Begin the next suggestion if trials run in parallel."""
@@ -259,6 +274,7 @@ class MetaSearch(Searcher):
         error: bool = False,
         pruned: bool = False,
         intermediate_values: list[float] | None = None,
+        constraints: Mapping[str, Any] | None = None,
     ) -> None:
         """Add a trial that was run elsewhere.
 
@@ -268,6 +284,7 @@ class MetaSearch(Searcher):
             error: Whether it failed.
             pruned: Whether it was stopped early; its value counts all the same.
             intermediate_values: The metric at iterations 1, 2, ...
+            constraints: The values of constraints, by name.
         """
         space = self._ready_space()
         trial_id = f"evaluated-{len(self._ledger)}"
@@ -275,13 +292,19 @@ class MetaSearch(Searcher):
         for iteration, reported in enumerate(intermediate_values or (), start=1):
             self._ledger.report(trial_id, iteration, as_number(reported))
         self._ledger.report(trial_id, None, as_number(value))
+        self._ledger.constrain(
+            trial_id, reported_constraints(constraints or {}, self._constraints)
+        )
         self._ledger.end(trial_id, time.time(), failed=error)
 
     # ---- results ---------------------------------------------------------------------------
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Add a report; one without the metric is ignored."""
-        if self._is_started(trial_id, result) and self.metric in result:
+        """Add a report; one without the metric and the constraints is ignored."""
+        if not self._is_started(trial_id, result):
+            return
+        self._ledger.constrain(trial_id, reported_constraints(result, self._constraints))
+        if self.metric in result:
             iteration = result.get(TRAINING_ITERATION)
             iteration = iteration if isinstance(iteration, int) else None
             self._ledger.report(trial_id, iteration, as_number(result[self.metric]))
@@ -297,6 +320,20 @@ class MetaSearch(Searcher):
             self.on_trial_result(trial_id, result)
         if trial_id in self._ledger:
             self._ledger.end(trial_id, time.time(), failed=error)
+            if not error:
+                self._warn_of_unreported()
+
+    def _warn_of_unreported(self) -> None:
+        """Log a warning, once each, of constraints that no trial has reported so far."""
+        if not self._constraints:
+            return
+        reported = self._ledger.constraints | self._missed
+        if missed := [name for name in self._constraints if name not in reported]:
+            self._missed.update(missed)
+            _logger.warning(
+                "A trial has ended, and no result had the constraint "
+                f"{', '.join(map(repr, missed))}: unless it is reported it counts as met."
+            )
 
     def _is_started(self, trial_id: str, result: Mapping[str, Any]) -> bool:
         """Whether a trial is in the ledger; one restarted under another name is added to it."""
@@ -337,6 +374,7 @@ class MetaSearch(Searcher):
         state = {
             "metric": self.metric,
             "mode": self.mode,
+            "constraints": list(self._constraints),
             "space": None if self._space is None else to_json(self._space.tree),
             "holds_objects": bool(self._taken),
             "seed": self._seed,
@@ -348,7 +386,7 @@ class MetaSearch(Searcher):
         write_state(checkpoint_path, state)
 
     def restore(self, checkpoint_path: str) -> None:
-        """Continue a saved state: its trials, its seed, and its space if none was given.
+        """Continue a saved state: its trials and seed; space and constraints if none were given.
 
         Raises:
             ValueError: For a file that is not a saved state, and for one whose space holds
@@ -356,6 +394,8 @@ class MetaSearch(Searcher):
         """
         state = read_state(checkpoint_path)
         set_metric(self, state["metric"] or self.metric, state["mode"] or self.mode)
+        # States saved before there were constraints have none.
+        self._constraints = self._constraints or tuple(state.get("constraints", ()))
         if self._space is None and state["space"] is not None:
             if state["holds_objects"]:
                 raise ValueError(

@@ -6,6 +6,7 @@ mode of experiments, and leaving the sweep's own folder out.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from metahpo.archive import ReadOptions
@@ -38,20 +39,27 @@ class SweepHistory:
     def __getstate__(self) -> dict[str, Any]:
         return {"_sources": self._sources, "_tasks": None}
 
-    def tasks(self, sweep: Task, metric: str, mode: Literal["max", "min"]) -> History:
+    def tasks(
+        self,
+        sweep: Task,
+        metric: str,
+        mode: Literal["max", "min"],
+        constraints: Sequence[str] = (),
+    ) -> History:
         """Return the past tasks: never the sweep itself, and no task twice.
 
         Args:
             sweep: The sweep so far.
             metric: The metric that Ray's experiments tuned.
             mode: Whether it was maximised or minimised.
+            constraints: Names of the constraints in Ray's experiments.
 
         Raises:
             SourceError: For a source that cannot be read or holds no task. A folder in which an
                 experiment has just begun may be empty: it is where the sweep writes.
         """
         if self._tasks is None:
-            options = ReadOptions(metric, mode)
+            options = ReadOptions(metric, mode, tuple(constraints))
             read = (task for source in self._sources for task in _read(source, options))
             tasks = without_copies(read, of=sweep)
             self._tasks = kept_history(t for t in tasks if not _is_part_of(t, sweep))

@@ -23,7 +23,7 @@ from raytune_meta.folders import (
     TrialFolder,
     failed_since,
 )
-from raytune_meta.reported_trial import ReportedTrial
+from raytune_meta.reported_trial import ReportedTrial, reported_constraints
 
 _MISSING = object()
 
@@ -38,6 +38,7 @@ class _Reports:
         cost: Seconds, where reported.
         started: POSIX seconds, where reported.
         finished: POSIX seconds, where reported.
+        constraints: The last report of each constraint.
     """
 
     values: dict[int, float] = field(default_factory=dict)
@@ -45,9 +46,12 @@ class _Reports:
     cost: float | None = None
     started: float | None = None
     finished: float | None = None
+    constraints: dict[str, float] = field(default_factory=dict)
 
 
-def read_trial(folder: TrialFolder, metric: str) -> ReportedTrial | None:
+def read_trial(
+    folder: TrialFolder, metric: str, constraints: Sequence[str] = ()
+) -> ReportedTrial | None:
     """Return the trial in a folder; None, with a warning, where its parameters are broken.
 
     Of an iteration that was reported again after a recovery, the later report counts. Broken
@@ -56,6 +60,7 @@ def read_trial(folder: TrialFolder, metric: str) -> ReportedTrial | None:
     Args:
         folder: What was read of the folder.
         metric: The metric, with ``/`` between the levels of nested results.
+        constraints: Names of constraints, likewise.
     """
     try:
         if folder.params is None:
@@ -69,6 +74,7 @@ def read_trial(folder: TrialFolder, metric: str) -> ReportedTrial | None:
     reports = _Reports()
     for number, result in enumerate(results, start=1):
         _add_result(reports, result, number, metric)
+        reports.constraints |= reported_constraints(result, constraints)
     return ReportedTrial(
         configuration,
         _state(folder, results, reports),
@@ -77,6 +83,7 @@ def read_trial(folder: TrialFolder, metric: str) -> ReportedTrial | None:
         reports.cost,
         reports.started,
         reports.finished,
+        reports.constraints,
     )
 
 

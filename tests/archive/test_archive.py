@@ -50,6 +50,8 @@ TASK = Task(
         Trial({"layers": 1}, None, TrialState.RUNNING, started=1e9),
         Trial({"layers": 3, "choice": True}, -0.5, TrialState.PRUNED, finished=1e9),
         Trial({}, None, TrialState.FAILED),
+        Trial({"layers": 1}, 9.0, violation=0.25),
+        Trial({"layers": 1}, 9.0, violation=math.inf),
     ),
     {"rows": 60000.0, "classes": 10.0},
     created=1.7e9,
@@ -77,6 +79,7 @@ trials = st.builds(
     numbers,
     numbers,
     numbers,
+    st.floats(min_value=0.0),
 )
 tasks = st.builds(
     Task,
@@ -103,6 +106,29 @@ class TestRoundTrip:
         assert read == TASK
         types = [type(c.configuration.get("choice")) for c in read.trials]
         assert types == [type(c.configuration.get("choice")) for c in TASK.trials]
+
+    def test_a_file_of_the_first_format_has_feasible_trials_alone(self, archive):
+        archive.add(TASK)
+        (path,) = files(archive)
+        table = pq.ParquetFile(path).read().drop_columns(["violation"])
+        description = json.loads(table.schema.metadata[METADATA_KEY]) | {"version": 1}
+        metadata = {METADATA_KEY: json.dumps(description)}
+        pq.write_table(table.replace_schema_metadata(metadata), path)
+        (read,) = archive
+        assert read.trials == tuple(replace(trial, violation=0.0) for trial in TASK.trials)
+
+    @pytest.mark.parametrize(
+        ("written", "read"), [(None, 0.0), (-1.0, 0.0), (math.nan, math.inf), (0.5, 0.5)]
+    )
+    def test_a_violation_in_a_file_is_never_negative_nor_nan(self, archive, written, read):
+        archive.add(Task("t", SPACE, (Trial({}, 1.0),)))
+        (path,) = files(archive)
+        table = pq.ParquetFile(path).read()
+        place = table.schema.get_field_index("violation")
+        pq.write_table(
+            table.set_column(place, "violation", pa.array([written], pa.float64())), path
+        )
+        assert [trial.violation for trial in archive.task("t").trials] == [read]
 
     def test_nan_and_none_stay_different(self, archive):
         values = (math.nan, None, math.inf, -math.inf, 0.0)

@@ -119,6 +119,29 @@ class TestShow:
             "mnist  7       6     lr, layers, act  1              2023-11-14 22:13",
         ]
 
+    def test_an_infeasible_trial_is_never_shown_as_the_best(self, tmp_path, capsys):
+        path = str(tmp_path / "constrained")
+        trials = (
+            Trial({"lr": 0.01}, 9.0, violation=2.0),
+            Trial({"lr": 0.02}, 1.0),
+            Trial({"lr": 0.03}, 2.0),
+        )
+        Archive(path).extend(
+            [Task("some", NETWORK, trials), Task("none", NETWORK, trials[:1], created=1.7e9)]
+        )
+        assert cli.main(["show", path]) == 0
+        none, some = (line.split() for line in capsys.readouterr().out.splitlines()[1:])
+        assert none[:3] == ["none", "1", "-"]
+        assert some[:3] == ["some", "3", "2"]
+        assert cli.main(["show", path, "--task", "some"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert "trials    3, 3 with a value, 1 of them infeasible" in lines
+        assert [line.strip() for line in lines[-3:]] == [
+            "2  lr=0.03",
+            "1  lr=0.02",
+            "9  lr=0.01 (infeasible, by 2)",
+        ]
+
     def test_a_task_is_described_with_its_space_and_best_configurations(self, archive, capsys):
         assert cli.main(["show", archive, "--task", "mnist"]) == 0
         lines = capsys.readouterr().out.splitlines()

@@ -6,6 +6,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.storages import InMemoryStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.study import StudyDirection
+from optuna.trial import TrialState as OptunaState
 
 from optuna_meta import _optuna
 
@@ -64,6 +65,13 @@ def test_a_trial_keeps_system_attributes_that_its_frozen_form_shows(study):
 def test_enqueued_values_are_seen(study):
     assert _optuna.enqueued_params(study.trials[0]) == {"x": 0.25}
     assert _optuna.enqueued_params(study.trials[1]) == {}
+
+
+def test_constraints_are_stored_where_the_frozen_trial_shows_them(study):
+    live = study.ask()
+    trial = _optuna.frozen(live)
+    _optuna.store_constraints(lambda t: (t.number, -1.0), study, trial, OptunaState.COMPLETE)
+    assert list(_optuna.frozen(live).constraints.values()) == [2, -1.0]
 
 
 def test_a_distribution_contains_its_values_and_no_others():

@@ -96,3 +96,11 @@ def test_a_decision_without_a_configuration_is_an_error():
 )
 def test_ticks_of_a_logarithmic_axis_are_round_numbers(low, high, ticks):
     np.testing.assert_allclose(log_ticks(low, high), ticks)
+
+
+def test_infeasible_trials_are_hollow_at_their_own_values():
+    trials = (*TRIALS, Trial({"lr": 0.5}, 9.0, violation=1.0))
+    rate = _traces(plot_decision(PREDICTED, Task("now", SPACE, trials)), "trials")[0]
+    assert rate.y == (0.5, 0.7, 9.0)
+    assert rate.marker.symbol == ("circle", "circle", "circle-open")
+    assert rate.text[2].endswith("<br>infeasible")

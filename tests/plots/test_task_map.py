@@ -1,11 +1,13 @@
 """The map of tasks by their meta-features."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from support.figures import TASKS
 
+from metahpo import Trial
 from metahpo.plots import plot_task_map
 
 
@@ -19,6 +21,18 @@ def test_every_past_task_is_on_the_map_with_its_name_and_best_value():
     assert len(past.x) == len(past.y) == len(TASKS)
     assert past.text[0] == "t0<br>best value 0"
     assert past.text[1] == "t1<br>best value -0.3333"
+
+
+def test_the_best_value_of_a_past_task_is_that_of_a_feasible_trial():
+    better = Trial({"x": 0.1, "c": "a"}, 9.0, violation=1.0)
+    first, second = TASKS[:2]
+    constrained = [
+        replace(first, trials=(*first.trials, better)),
+        replace(second, trials=(better,)),
+        *TASKS[2:],
+    ]
+    past = _trace(plot_task_map(constrained), "past tasks")
+    assert past.text[:2] == ("t0<br>best value 0", "t1<br>best value none")
 
 
 def test_the_new_task_lies_on_a_past_task_with_the_same_metafeatures():

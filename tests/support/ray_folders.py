@@ -13,8 +13,9 @@ def write_trial(
     params: dict[str, Any],
     values: list[Any],
     iterations: list[int] | None = None,
+    more: list[dict[str, Any]] | None = None,
 ) -> Path:
-    """A trial's folder as Ray 2 leaves it, with one report a second."""
+    """A trial's folder as Ray 2 leaves it, with one report a second and more in each."""
     folder = experiment / f"train_0a1b2_{number:05d}_{number}_2025-03-01_12-00-00"
     folder.mkdir(parents=True)
     (folder / "params.json").write_text(json.dumps(params, indent=2))
@@ -31,9 +32,16 @@ def write_trial(
             "date": f"2025-03-01_12-00-{i:02d}",
             "done": False,
             "config": params,
+            **others,
         }
-        for i, (value, iteration) in enumerate(
-            zip(values, iterations or range(1, len(values) + 1), strict=True), start=1
+        for i, (value, iteration, others) in enumerate(
+            zip(
+                values,
+                iterations or range(1, len(values) + 1),
+                more or [{}] * len(values),
+                strict=True,
+            ),
+            start=1,
         )
     ]
     (folder / "result.json").write_text("".join(json.dumps(line) + "\n" for line in lines))

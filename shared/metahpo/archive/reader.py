@@ -20,10 +20,13 @@ class ReadOptions:
     Attributes:
         metric: Name of the value that was tuned, for sources that log several.
         mode: Whether that metric was maximised or minimised.
+        constraints: Names of values that are at most 0 where a constraint holds, for sources that
+            do not say which of their values are constraints.
     """
 
     metric: str | None = None
     mode: Literal["max", "min"] | None = None
+    constraints: tuple[str, ...] = ()
 
 
 class Reader(Protocol):
@@ -47,8 +50,8 @@ class Reader(Protocol):
     def read(self, source: Any, options: ReadOptions) -> Iterable[Task]:
         """Return the past tasks of a source, in the order in which they were created.
 
-        Values are maximised, tasks name their ``source`` (without passwords), and nothing is
-        written anywhere.
+        Values are maximised, trials that violate a constraint have a ``violation``, tasks name
+        their ``source`` (without passwords), and nothing is written anywhere.
 
         Args:
             source: Of one of ``types``.

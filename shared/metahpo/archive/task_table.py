@@ -14,10 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from metahpo.archive.errors import ArchiveError
+from metahpo.tasks.feasibility import total_violation
 from metahpo.tasks.space import Condition, Space
 from metahpo.tasks.task import Task, Trial, TrialState
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 # The key in a file's schema metadata that holds everything but the trials, as JSON.
 METADATA_KEY = b"metahpo"
 
@@ -33,11 +34,14 @@ SCHEMA = pa.schema(
         "finished": pa.float64(),
         "curve_steps": pa.list_(pa.float64()),
         "curve_values": pa.list_(pa.float64()),
+        "violation": pa.float64(),
     }
 )
+# The first format had no constraints: all trials in it count as feasible.
+_SCHEMAS = {1: SCHEMA.remove(SCHEMA.get_field_index("violation")), FORMAT_VERSION: SCHEMA}
 
 # The task's name is also in the metadata, and rows are ordered by number.
-_READ_COLUMNS = [name for name in SCHEMA.names if name not in ("task", "number")]
+_UNREAD_COLUMNS = ("task", "number")
 # Number of hexadecimal digits in a digest.
 DIGITS = 12
 
@@ -105,6 +109,7 @@ def _columns(task: Task) -> dict[str, list[Any]]:
         "finished": [_number(trial.finished) for trial in trials],
         "curve_steps": [[float(step) for step, _ in trial.curve] for trial in trials],
         "curve_values": [[float(value) for _, value in trial.curve] for trial in trials],
+        "violation": [float(trial.violation) for trial in trials],
     }
 
 
@@ -157,9 +162,11 @@ def _to_archived(description: dict[str, Any], file: pq.ParquetFile) -> ArchivedT
             f"its format version is {description['version']}, "
             f"and this version of metahpo reads up to {FORMAT_VERSION}"
         )
-    if not file.schema_arrow.equals(SCHEMA):
-        raise ValueError(f"its columns must be {SCHEMA}, got {file.schema_arrow}")
-    rows = file.read(columns=_READ_COLUMNS, use_threads=False)
+    schema = _SCHEMAS[description["version"]]
+    if not file.schema_arrow.equals(schema):
+        raise ValueError(f"its columns must be {schema}, got {file.schema_arrow}")
+    columns = [name for name in schema.names if name not in _UNREAD_COLUMNS]
+    rows = file.read(columns=columns, use_threads=False)
     created = description["created"]
     task = Task(
         name=str(description["name"]),
@@ -206,7 +213,12 @@ def _trials(rows: pa.Table) -> Iterator[Trial]:
         columns["cost"],
         columns["started"],
         columns["finished"],
+        map(_violation, columns.get("violation", [0.0] * len(rows))),
     )
+
+
+def _violation(value: float | None) -> float:
+    return total_violation([0.0 if value is None else value])
 
 
 def _states(column: pa.DictionaryArray) -> list[TrialState]:

@@ -109,13 +109,20 @@ def _add_collect(commands: Any) -> None:
     collect.add_argument("--to", required=True, metavar="ARCHIVE", help=ARCHIVE_HELP)
     collect.add_argument("--metric", help="metric that Ray Tune optimised, as 'eval/accuracy'")
     collect.add_argument("--mode", choices=("max", "min"), help="direction of that metric")
+    collect.add_argument(
+        "--constraint",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="result of Ray Tune that is at most 0 where a constraint holds; may be repeated",
+    )
     collect.set_defaults(run=_collect)
 
 
 def _collect(options: argparse.Namespace) -> None:
     archive = Archive(options.to)
     outcomes: Counter[Outcome] = Counter()
-    reading = ReadOptions(options.metric, options.mode)
+    reading = ReadOptions(options.metric, options.mode, tuple(options.constraint))
     for source in options.sources:
         tasks = read_history(source, reading)
         outcomes += archive.extend(_with_progress(tasks, source))

@@ -29,7 +29,7 @@ def task_table(tasks: Sequence[Task]) -> list[str]:
         (
             task.name,
             str(len(task.trials)),
-            _number(max((value for value, _ in _observed(task)), default=None)),
+            _number(None if (best := task.best) is None else best.value),
             textwrap.shorten(", ".join(task.space) or "-", LONGEST_LIST, placeholder=" ..."),
             str(len(task.metafeatures)),
             _time(task.created),
@@ -42,13 +42,12 @@ def task_table(tasks: Sequence[Task]) -> list[str]:
 
 def task_details(task: Task) -> list[str]:
     """Return everything about a task: origin, space, meta-features, best configurations."""
-    best = sorted(_observed(task), key=lambda observed: -observed[0])[:BEST]
     space = [(name, _range(d)) for name, d in task.space.distributions.items()]
     return [
         f"task      {task.name}",
         f"source    {task.source or '-'}",
         f"created   {_time(task.created)}",
-        f"trials    {len(task.trials)}, {len(task.observed)} with a value",
+        f"trials    {len(task.trials)}, {len(task.observed)} with a value{_infeasible(task)}",
         "",
         "search space",
         *indented(space),
@@ -57,7 +56,7 @@ def task_details(task: Task) -> list[str]:
         *indented([(name, _number(value)) for name, value in task.metafeatures.items()]),
         "",
         "best configurations (larger values are better)",
-        *indented([(_number(v), configuration_text(t.configuration)) for v, t in best]),
+        *indented([_shown(trial) for trial in task.ranked[:BEST]]),
     ]
 
 
@@ -80,8 +79,15 @@ def configuration_text(configuration: Configuration) -> str:
     return ", ".join(f"{name}={_value(value)}" for name, value in configuration.items())
 
 
-def _observed(task: Task) -> list[tuple[float, Trial]]:
-    return [(trial.value, trial) for trial in task.observed if trial.value is not None]
+def _infeasible(task: Task) -> str:
+    count = sum(not trial.feasible for trial in task.observed)
+    return f", {count} of them infeasible" if count else ""
+
+
+def _shown(trial: Trial) -> tuple[str, str]:
+    text = configuration_text(trial.configuration)
+    violated = "" if trial.feasible else f" (infeasible, by {_number(trial.violation)})"
+    return _number(trial.value), f"{text}{violated}"
 
 
 def _range(distribution: BaseDistribution) -> str:

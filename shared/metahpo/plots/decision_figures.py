@@ -23,7 +23,7 @@ from metahpo.plots.figure_style import (
     value_text,
 )
 from metahpo.suggest.decision import Decision
-from metahpo.tasks.task import Task
+from metahpo.tasks.task import Task, Trial
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -37,8 +37,9 @@ def plot_decision(decision: Decision, task: Task) -> go.Figure:
     """Show the chosen configuration among the trials so far, one panel per hyperparameter.
 
     Hyperparameters are in their own units, on a logarithmic axis if their distribution is. The
-    trials are muted. The first configuration of the decision is highlighted: at its predicted
-    value with one standard deviation, or as a vertical line if nothing was predicted.
+    trials are muted, and hollow where they are infeasible. The first configuration of the decision
+    is highlighted: at its predicted value with one standard deviation, or as a vertical line if
+    nothing was predicted.
 
     Args:
         decision: A decision for the task, with its configurations.
@@ -80,10 +81,19 @@ def _trials(go, task: Task, name: str) -> go.Scatter:
         y=[trial.value for trial in trials],
         mode="markers",
         name="trials",
-        marker={"color": MUTED, "size": 8},
-        text=[configuration_text(trial.configuration) for trial in trials],
+        marker={
+            "color": MUTED,
+            "size": 8,
+            "symbol": ["circle" if trial.feasible else "circle-open" for trial in trials],
+        },
+        text=[_described(trial) for trial in trials],
         hoverinfo="text+y",
     )
+
+
+def _described(trial: Trial) -> str:
+    infeasible = "" if trial.feasible else "<br>infeasible"
+    return f"{configuration_text(trial.configuration)}{infeasible}"
 
 
 def _chosen(go, decision: Decision, task: Task, name: str) -> go.Scatter:
@@ -98,8 +108,8 @@ def _chosen(go, decision: Decision, task: Task, name: str) -> go.Scatter:
         "cliponaxis": False,
     }
     if decision.mean is None:
-        values = task.values
-        low, high = (float(min(values)), float(max(values))) if len(values) else (0.0, 1.0)
+        values = [trial.value for trial in task.observed if trial.value is not None]
+        low, high = (min(values), max(values)) if values else (0.0, 1.0)
         line = {"color": HIGHLIGHT, "width": 2, "dash": "dot"}
         common["text"] = ["", *common["text"]]
         return go.Scatter(

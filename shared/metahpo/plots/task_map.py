@@ -64,7 +64,7 @@ def _range_with_room(x: Array) -> list[float]:
 
 
 def _past_tasks(go, past: Sequence[Task], positions: Array) -> go.Scatter:
-    best = [value_text(float(max(task.values))) if task.observed else "none" for task in past]
+    best = [_best_value(task) for task in past]
     return go.Scatter(
         x=positions[:, 0],
         y=positions[:, 1],
@@ -76,6 +76,11 @@ def _past_tasks(go, past: Sequence[Task], positions: Array) -> go.Scatter:
         ],
         hoverinfo="text",
     )
+
+
+def _best_value(task: Task) -> str:
+    best = task.best
+    return "none" if best is None or best.value is None else value_text(best.value)
 
 
 def _names(go, names: list[str], positions: Array, new: Array) -> go.Scatter:

@@ -67,7 +67,8 @@ def suggest(
     view = History.of(history).view(task, settings, define_by_run=define_by_run)
     study = study_arrays(task, view.aligned.space)
     rng = np.random.default_rng(seed)
-    situation = _Situation(study, view, surrogate_family(surrogate), settings, count, rng)
+    family = surrogate_family(surrogate)
+    situation = _Situation(task, study, view, family, settings, count, rng)
     # The first way that has something to say decides; the last one always has.
     decisions = (way(situation) for way in _WAYS)
     return next(decision for decision in decisions if decision is not None)
@@ -77,6 +78,7 @@ def suggest(
 class _Situation:
     """Everything that a decision depends on."""
 
+    task: Task
     study: StudyArrays
     view: HistoryView
     family: SurrogateFamily
@@ -87,6 +89,12 @@ class _Situation:
     @property
     def has_history(self) -> bool:
         return bool(self.view.aligned.tasks)
+
+    @property
+    def all_infeasible(self) -> bool:
+        """Whether there are trials with values, all of which violate a constraint."""
+        observed = self.task.observed
+        return bool(observed) and not any(trial.feasible for trial in observed)
 
     @cached_property
     def surrogate(self) -> Surrogate:
@@ -190,11 +198,14 @@ def _maximise_improvement(situation: _Situation) -> Decision:
             hopeless = maximum.hopeless
         chosen.append(_untried(maximum.points, chosen, situation))
     mean, deviation = _predicted(surrogate, chosen[0])
+    if situation.all_infeasible:
+        # The values are then measures of the violations.
+        mean = deviation = None
     trust = situation.trust
     return situation.decision(
         chosen,
         Source.ACQUISITION,
-        "Largest expected improvement over the best trial so far.",
+        _aim(situation),
         past_tasks=situation.heaviest(surrogate.task_weights) if trust else (),
         trust=trust,
         mean=mean,
@@ -213,6 +224,18 @@ _WAYS: tuple[_Way, ...] = (
 
 
 # ---- their parts ---------------------------------------------------------------------------
+
+
+def _aim(situation: _Situation) -> str:
+    """What the expected improvement is over: the best trial is a feasible one, if there is any."""
+    if situation.all_infeasible:
+        return (
+            "No trial has met the constraints yet: largest expected improvement over the trial "
+            "of smallest violation."
+        )
+    is_constrained = not all(trial.feasible for trial in situation.task.observed)
+    best = "best feasible trial" if is_constrained else "best trial"
+    return f"Largest expected improvement over the {best} so far."
 
 
 def _space_filling_trials(situation: _Situation) -> int:

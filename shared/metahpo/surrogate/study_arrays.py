@@ -11,7 +11,7 @@ import numpy as np
 
 from metahpo.tasks.alignment import OUTSIDE
 from metahpo.tasks.space import Array, Space
-from metahpo.tasks.task import Task, Trial, TrialState, bounded
+from metahpo.tasks.task import Task, Trial, TrialState
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +21,7 @@ class StudyArrays:
     Attributes:
         space: The space, with conditions.
         points: ``n x d`` observed trials.
-        values: ``n``; a failed trial counts as the worst one seen.
+        values: ``n``, effective (``Task.values``); a failed trial counts as the worst one seen.
         pending: ``m x d``, running trials.
         taken: ``k x d``, all finished and running trials.
         all_failed: Whether trials have finished, all of them without a value.
@@ -64,19 +64,18 @@ def study_arrays(task: Task, space: Space) -> StudyArrays:
         space: Its space with conditions.
     """
     finished = [trial for trial in task.trials if trial.state is not TrialState.RUNNING]
-    seen = [float(t.value) for t in finished if t.observed and t.value is not None]
-    observed = finished if seen else []
+    values = task.values
+    observed = finished if len(values) else []
     # A failed trial counts as the worst that did not fail: the model learns to stay away.
-    values = [
-        float(t.value) if t.observed and t.value is not None else min(seen) for t in observed
-    ]
+    known = np.full(len(observed), values.min(initial=np.inf))
+    known[np.array([trial.observed for trial in observed], dtype=bool)] = values
     return StudyArrays(
         space,
         points=_points(space, observed),
-        values=bounded(values),
+        values=known,
         pending=_points(space, task.running),
         taken=_points(space, [*finished, *task.running]),
-        all_failed=bool(finished) and not seen,
+        all_failed=bool(finished) and not observed,
     )
 
 

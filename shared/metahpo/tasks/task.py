@@ -9,6 +9,7 @@ from enum import StrEnum
 
 import numpy as np
 
+from metahpo.tasks.feasibility import effective_values
 from metahpo.tasks.space import Array, Configuration, Space
 
 
@@ -34,6 +35,8 @@ class Trial:
         cost: Seconds it took, where known.
         started: POSIX timestamp in seconds, where known.
         finished: POSIX timestamp in seconds, where known.
+        violation: Sum of what the constraints exceed zero by; 0 for a feasible trial and one
+            without constraints. Infinite where its size is not known.
     """
 
     configuration: Configuration
@@ -43,6 +46,12 @@ class Trial:
     cost: float | None = None
     started: float | None = None
     finished: float | None = None
+    violation: float = 0.0
+
+    @property
+    def feasible(self) -> bool:
+        """Whether it violates no constraint."""
+        return self.violation <= 0.0
 
     @property
     def observed(self) -> bool:
@@ -90,8 +99,26 @@ class Task:
 
     @property
     def values(self) -> Array:
-        """The values of those, n, none beyond ``LARGEST_VALUE`` either way."""
-        return bounded([float(t.value) for t in self.observed if t.value is not None])
+        """The values of those, n, by which they are compared and modelled.
+
+        Values beyond ``LARGEST_VALUE`` either way count as that. An infeasible trial has a value
+        below that of each feasible one, the lower the larger its violation
+        (``feasibility.effective_values``); without any feasible trial the violations alone count.
+        """
+        observed = [trial for trial in self.observed if trial.value is not None]
+        values = bounded([float(trial.value) for trial in observed if trial.value is not None])
+        return effective_values(values, np.array([trial.violation for trial in observed]))
+
+    @property
+    def ranked(self) -> list[Trial]:
+        """The trials that tell something, the best first, infeasible ones last."""
+        observed = self.observed
+        return [observed[row] for row in np.argsort(-self.values, kind="stable")]
+
+    @property
+    def best(self) -> Trial | None:
+        """The best feasible trial; None without any."""
+        return next((trial for trial in self.ranked[:1] if trial.feasible), None)
 
     @property
     def running(self) -> list[Trial]:
