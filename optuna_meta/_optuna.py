@@ -14,6 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from optuna.distributions import BaseDistribution
+from optuna.samplers import PartialFixedSampler
 from optuna.storages import BaseStorage, RDBStorage, _CachedStorage
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.study import Study, StudyDirection
@@ -72,6 +73,20 @@ def trial_attribute(trial: FrozenTrial, key: str) -> Any:
 def enqueued_params(trial: FrozenTrial) -> Mapping[str, Any]:
     """Return the values that ``enqueue_trial`` fixed for a trial; empty for other trials."""
     return trial.system_attrs.get("fixed_params", {})
+
+
+def sampler_params(study: Study) -> Mapping[str, Any]:
+    """Return the values that ``PartialFixedSampler`` fixes for a study's next trials.
+
+    It tells the sampler within nothing of them but by leaving their names out of the search space.
+    """
+    fixed: dict[str, Any] = {}
+    sampler = study.sampler
+    while isinstance(sampler, PartialFixedSampler):
+        # Of samplers within each other, the outer one counts.
+        fixed = {**sampler._fixed_params, **fixed}
+        sampler = sampler._base_sampler
+    return fixed
 
 
 def contains(distribution: BaseDistribution, value: Any) -> bool:

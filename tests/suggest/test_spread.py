@@ -104,7 +104,7 @@ def test_where_a_trial_was_inactive_it_counts_as_halfway():
     )
     inactive, halfway = np.array([[0.75, np.nan]]), np.array([[0.75, 0.5]])
     points = [
-        spread(study(space, taken), [], 3, np.random.default_rng(0), SETTINGS)
+        spread(study(space, taken), [], 2, np.random.default_rng(0), SETTINGS)
         for taken in (inactive, halfway)
     ]
     np.testing.assert_array_equal(*points)
