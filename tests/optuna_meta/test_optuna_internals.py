@@ -1,5 +1,7 @@
 """What the package takes from Optuna's internals; these tests fail first where Optuna changes."""
 
+import warnings
+
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
@@ -7,7 +9,7 @@ from optuna.storages import InMemoryStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.study import StudyDirection
 
-from optuna_meta import _optuna
+from optuna_meta import MetaSampler, _optuna
 
 
 @pytest.fixture
@@ -64,6 +66,15 @@ def test_a_trial_keeps_system_attributes_that_its_frozen_form_shows(study):
 def test_enqueued_values_are_seen(study):
     assert _optuna.enqueued_params(study.trials[0]) == {"x": 0.25}
     assert _optuna.enqueued_params(study.trials[1]) == {}
+
+
+def test_values_that_samplers_fix_are_seen_and_the_outer_one_counts():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        inner = optuna.samplers.PartialFixedSampler({"x": 1, "y": 1}, MetaSampler(seed=0))
+        outer = optuna.samplers.PartialFixedSampler({"x": 2}, inner)
+    assert _optuna.sampler_params(optuna.create_study(sampler=outer)) == {"x": 2, "y": 1}
+    assert _optuna.sampler_params(optuna.create_study(sampler=MetaSampler(seed=0))) == {}
 
 
 def test_a_distribution_contains_its_values_and_no_others():

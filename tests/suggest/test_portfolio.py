@@ -58,6 +58,16 @@ def test_size_is_capped_and_nothing_is_chosen_twice():
     assert greedy_portfolio(np.empty((0, 2)), np.full(2, 0.5), 3) == []
 
 
+def test_near_copies_of_what_was_chosen_are_left_out():
+    """The second best by score lies beside the best."""
+    scores = np.array([[1.0], [0.99], [0.5], [0.4]])
+    features = np.array([[0.5, 0.5], [0.52, 0.51], [0.9, 0.1], [0.9, 0.131]])
+    weights = np.ones(1)
+    assert greedy_portfolio(scores, weights, 3, features=features, apart=0.03) == [0, 2, 3]
+    assert greedy_portfolio(scores, weights, 4, features=features, apart=0.04) == [0, 2]
+    assert greedy_portfolio(scores, weights, 4, features=features) == [0, 1, 2, 3]
+
+
 # ---- how candidates are expected to do on past tasks ---------------------------------------
 
 SETTINGS = PortfolioSettings()

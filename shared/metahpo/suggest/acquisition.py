@@ -75,7 +75,9 @@ def maximise(
     improvement = _evaluate(acquisition, pool)
     values = improvement.log_expected.numpy()
     probabilities = improvement.probability.numpy()[: effort.samples]
-    hopeless = hopeless_part(space, pool[: effort.samples], probabilities, settings)
+    # Of what is held there is no choice, hopeless or not.
+    free = np.where(np.isnan(held), pool[: effort.samples], np.nan)
+    hopeless = hopeless_part(space, free, probabilities, settings)
     if cells is not None:
         return Maximum(_largest(cells, values[effort.samples :], effort.starts)[0], hopeless)
     found = _largest(pool, values, effort.starts)

@@ -16,7 +16,7 @@ from metahpo.suggest.history import HistoryView
 from metahpo.suggest.spread import spread
 from metahpo.surrogate.contract import Surrogate, SurrogateFamily
 from metahpo.surrogate.study_arrays import StudyArrays, placed
-from metahpo.tasks.space import Array, Configuration
+from metahpo.tasks.space import Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,14 +83,16 @@ class Situation:
         """
         decoded = self.study.space.decode(np.stack(points))
         # As they were given: on their way through the unit cube they may be rounded or clipped.
-        configurations = tuple({n: self.fixed.get(n, v) for n, v in c.items()} for c in decoded)
-        remarks = [reason, self._given(configurations), self._repeated(points)]
+        given = {
+            name: self.fixed[name]
+            for name, position in zip(self.study.space, self.held, strict=True)
+            if not np.isnan(position)
+        }
+        configurations = tuple({n: given.get(n, v) for n, v in c.items()} for c in decoded)
+        named = [name for name in given if any(name in c for c in configurations)]
+        beforehand = f"Given beforehand: {', '.join(named)}." if named else ""
+        remarks = [reason, beforehand, self._repeated(points)]
         return Decision(configurations, source, " ".join(filter(None, remarks)), **about)
-
-    def _given(self, configurations: Sequence[Configuration]) -> str:
-        names = [name for name in self.study.space if name in self.fixed]
-        names = [name for name in names if any(name in c for c in configurations)]
-        return f"Given beforehand: {', '.join(names)}." if names else ""
 
     def _repeated(self, points: Sequence[Array]) -> str:
         repeated = len(points) - len({*map(self.study.space.key, points)} - self.study.tried)

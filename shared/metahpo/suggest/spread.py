@@ -119,17 +119,20 @@ def _outwards(start: Array, space: Space, held: Array | None) -> Iterator[Array]
     seen, waiting = {space.key(start)}, deque([start])
     while waiting:
         point = waiting.popleft()
-        for column in free:
-            if np.isnan(point[column]):
-                continue
-            for position in space.adjacent_levels(column, point[column]):
-                changed = point.copy()
-                changed[column] = position
-                neighbour = space.canonical(changed[None], held)[0]
-                if (key := space.key(neighbour)) not in seen:
-                    seen.add(key)
-                    waiting.append(neighbour)
-                    yield neighbour
+        moves = [
+            (column, position)
+            for column in free
+            if not np.isnan(point[column])
+            for position in space.adjacent_levels(column, point[column])
+        ]
+        changed = np.repeat(point[None], len(moves), axis=0)
+        for row, (column, position) in zip(changed, moves, strict=True):
+            row[column] = position
+        for neighbour in space.canonical(changed, held):
+            if (key := space.key(neighbour)) not in seen:
+                seen.add(key)
+                waiting.append(neighbour)
+                yield neighbour
 
 
 def beside(
