@@ -15,6 +15,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from optuna.distributions import BaseDistribution
+from optuna.samplers import PartialFixedSampler
 from optuna.samplers._base import _process_constraints_after_trial
 from optuna.storages import BaseStorage, RDBStorage, _CachedStorage
 from optuna.storages.journal import JournalFileBackend, JournalStorage
@@ -97,6 +98,20 @@ def warn_deprecated_constraints_func() -> None:
         "Use `optuna.trial.Trial.set_constraint` instead."
     )
     warnings.warn(message, FutureWarning, stacklevel=3)
+
+
+def sampler_params(study: Study) -> Mapping[str, Any]:
+    """Return the values that ``PartialFixedSampler`` fixes for a study's next trials.
+
+    It tells the sampler within nothing of them but by leaving their names out of the search space.
+    """
+    fixed: dict[str, Any] = {}
+    sampler = study.sampler
+    while isinstance(sampler, PartialFixedSampler):
+        # Of samplers within each other, the outer one counts.
+        fixed = {**sampler._fixed_params, **fixed}
+        sampler = sampler._base_sampler
+    return fixed
 
 
 def contains(distribution: BaseDistribution, value: Any) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from optuna.trial import FrozenTrial, Trial
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from metahpo.suggest.decision_text import describe
 from optuna_meta._optuna import enqueued_params, frozen
@@ -17,19 +17,33 @@ def explain(trial: Trial | FrozenTrial) -> str:
             inside an objective, after its first suggestion.
 
     Returns:
-        Sentences; the predicted value is in the study's own units and direction.
+        Sentences; the predicted value is in the study's own units and direction. One sentence
+        for a trial that ``MetaSampler`` did not decide.
 
     Raises:
-        ValueError: For a trial that ``MetaSampler`` did not decide.
+        ValueError: For a trial whose recorded decision was damaged.
     """
     stored = frozen(trial)
     decision = recorded_decision(stored)
-    if decision is None:
-        raise ValueError(f"trial {stored.number} carries no decision: {_reason(stored)}")
-    return f"Trial {stored.number}: {describe(decision)}"
+    return (
+        f"Trial {stored.number}: {_undecided(stored) if decision is None else describe(decision)}"
+    )
 
 
-def _reason(trial: FrozenTrial) -> str:
-    if enqueued_params(trial):
-        return "its values were enqueued"
-    return "MetaSampler had nothing to decide for it, or another sampler suggested it"
+def _undecided(trial: FrozenTrial) -> str:
+    """Return why a trial carries no decision."""
+    enqueued = enqueued_params(trial)
+    if trial.params and trial.params.keys() <= enqueued.keys():
+        return "All its values were enqueued; MetaSampler had nothing to decide."
+    if not trial.params and trial.state is TrialState.WAITING:
+        return "It waits to be run; what was not enqueued is decided once it runs."
+    if not trial.params and not trial.state.is_finished():
+        return "It has asked for no hyperparameter yet, and nothing is decided before."
+    if not trial.params:
+        return "It asked for no hyperparameter, so that there was nothing to decide."
+    given = [name for name in trial.params if name in enqueued]
+    others = f" but for {', '.join(given)}, which was enqueued" if given else ""
+    return (
+        "MetaSampler recorded no decision: its values were fixed, the only possible ones, added "
+        f"with the trial or suggested by another sampler{others}."
+    )

@@ -43,7 +43,19 @@ def running_task(
     """Return a study so far, with its running trials and what is known of their plans."""
     finished = [trial for trial in trials if trial.state.is_finished()]
     task = task_from_trials(study.study_name, finished, study.direction, metafeatures, space=space)
-    return replace(task, trials=(*task.trials, *_running(trials)))
+    past = [_as_planned(*pair) for pair in zip(task.trials, finished, strict=True)]
+    return replace(task, trials=(*past, *_running(trials)))
+
+
+def _as_planned(trial: Trial, stored: FrozenTrial) -> Trial:
+    """Return a failed trial with its whole plan, others as they are.
+
+    It may have ended before it asked for all that was decided; what was decided must not be
+    decided again.
+    """
+    if stored.state is not OptunaState.FAIL:
+        return trial
+    return replace(trial, configuration=planned_configuration(stored))
 
 
 def _running(trials: Sequence[FrozenTrial]) -> list[Trial]:

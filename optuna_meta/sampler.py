@@ -45,6 +45,7 @@ from optuna_meta._optuna import (
     study_attribute,
     warn_deprecated_constraints_func,
 )
+from optuna_meta.fixed_params import fixed_in, fixed_params
 from optuna_meta.running_study import requested_distributions, running_task
 from optuna_meta.study_history import HistorySource, StudyHistory
 from optuna_meta.study_task import TASK_ATTR, sign_of
@@ -212,9 +213,16 @@ class MetaSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: Mapping[str, BaseDistribution]
     ) -> Configuration:
         trials = [other for other in all_trials(study) if other.number != trial.number]
-        if not search_space and requested_distributions(trials):
+        requested = requested_distributions(trials)
+        if not search_space and requested:
             return {}  # Every hyperparameter is fixed or has a single value.
-        space = Space(search_space) or self._expected_space(study)
+        fixed = fixed_params(study, trial)
+        chosen_or_fixed = {
+            name: distribution
+            for name, distribution in requested.items()
+            if name in search_space or (name in fixed and not distribution.single())
+        }
+        space = Space({**chosen_or_fixed, **search_space}) or self._expected_space(study)
         if space is None:
             decision, position = Decision(({},), Source.SPACE_FILLING, _UNKNOWN_SPACE), 0
         else:
@@ -222,7 +230,9 @@ class MetaSampler(BaseSampler):
             # Workers that start together cannot see each other's plans yet. The trial started
             # n-th runs the n-th of a batch, so that they do not all try the same.
             position = _deciding_before(trial, trials)
-            decision = self._suggest(task, self._history.tasks(study), trial, position + 1)
+            decision = self._suggest(
+                task, self._history.tasks(study), trial, position + 1, fixed_in(space, fixed)
+            )
         configuration = decision.configurations[-1]
         record = record_of(decision, sign_of(study.direction), position)
         write_decision(study, trial, configuration, record)
@@ -248,13 +258,19 @@ class MetaSampler(BaseSampler):
         return self._metafeatures or _stored_metafeatures(study)
 
     def _suggest(
-        self, task: Task, history: Sequence[Task], trial: FrozenTrial, count: int
+        self,
+        task: Task,
+        history: Sequence[Task],
+        trial: FrozenTrial,
+        count: int,
+        fixed: Mapping[str, Any],
     ) -> Decision:
         return suggest(
             task,
             history,
             count=count,
             seed=trial_seed(self._seed, trial.number),
+            fixed=fixed,
             define_by_run=True,
             surrogate=self._surrogate,
             settings=self._settings,

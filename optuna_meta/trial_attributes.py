@@ -47,7 +47,7 @@ def recorded_decision(trial: FrozenTrial) -> DecisionRecord | None:
 
 
 def planned_configuration(trial: FrozenTrial) -> dict[str, Any]:
-    """Return what a running trial tries, as far as is known; its actual values come first."""
+    """Return what a trial was to try, as far as is known; its actual values come first."""
     return {**(decided_configuration(trial) or {}), **enqueued_params(trial), **trial.params}
 
 

@@ -10,7 +10,7 @@ ended. A sweep that runs one trial at a time uses every result and prepares noth
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -38,6 +38,7 @@ def make_suggestions(
     surrogate: str,
     settings: PolicySettings,
     sign: float,
+    fixed: Mapping[str, Any] | None = None,
 ) -> list[Suggestion]:
     """Return the policy's configurations, each with why.
 
@@ -49,6 +50,7 @@ def make_suggestions(
         surrogate: As in ``metahpo.suggest.policy.suggest``.
         settings: As in ``metahpo.suggest.policy.suggest``.
         sign: 1 if the metric is maximised, -1 if it is minimised.
+        fixed: As in ``metahpo.suggest.policy.suggest``.
     """
     decision = suggest(
         task,
@@ -58,6 +60,7 @@ def make_suggestions(
         define_by_run=False,
         surrogate=surrogate,
         settings=settings,
+        fixed=fixed,
         on_failure=lambda error: _logger.warning(f"The model failed ({error!r}).", exc_info=True),
     )
     return [

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from metahpo.tasks.space import Configuration
 from raytune_meta.arguments import checked_points
 from raytune_meta.nested_space import SearchSpace, nested
 
@@ -52,10 +51,8 @@ class GivenPoints:
                 yield dict(point), reward
 
 
-def filled(
-    space: SearchSpace, read: Mapping[str, Any], suggested: Configuration
-) -> dict[str, Any]:
-    """Return the configuration of a point: its own values, the others as suggested."""
+def is_whole(space: SearchSpace, read: Mapping[str, Any]) -> bool:
+    """Return whether a point says of every hyperparameter that is active in it what it is."""
     full = space.space
-    points = full.activate(full.encode([{**suggested, **read}]))
-    return {name: read.get(name, value) for name, value in full.decode(points)[0].items()}
+    (active,) = full.decode(full.canonical(full.encode([read])))
+    return active.keys() <= read.keys()

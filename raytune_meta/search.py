@@ -43,7 +43,7 @@ from raytune_meta.ledger import Ledger, SweepTrial
 from raytune_meta.nested_space import SearchSpace, merged
 from raytune_meta.objects import put_back, take_out
 from raytune_meta.planner import Plan, Suggestion, make_suggestions
-from raytune_meta.points import GivenPoints, filled
+from raytune_meta.points import GivenPoints, is_whole
 from raytune_meta.reported_trial import reported_constraints, sign_of
 from raytune_meta.saved_state import read_state, write_state
 from raytune_meta.sweep_history import SweepHistory
@@ -78,7 +78,7 @@ class MetaSearch(Searcher):
         metric: The metric, with ``/`` between the levels of a nested result; or given to Ray.
         mode: ``"max"`` or ``"min"``; or given to Ray.
         points_to_evaluate: Configurations to try first, unchanged: nested, or flat with ``/``.
-            Values that one leaves out are suggested.
+            Values that one leaves out are suggested, for those that it has.
         evaluated_rewards: The metric's values at those points, if known: the points are then
             learned from and not run.
         constraints: Names of results, with ``/`` between the levels of nested ones, each of which
@@ -201,27 +201,34 @@ class MetaSearch(Searcher):
         self, space: SearchSpace, given: Mapping[str, Any] | None, live: int
     ) -> tuple[dict[str, Any], DecisionRecord | None]:
         """Return the next trial's configuration and, if it was decided here, why."""
-        read = {} if given is None else space.read(given)
-        if given is not None and filled(space, read, read).keys() == read.keys():
-            return read, None
-        free = 1 if self._limit is None or given is not None else self._limit - live
+        if given is not None:
+            return self._completed(space, space.read(given))
+        free = 1 if self._limit is None else self._limit - live
         configuration, decision = self._plan.take(
             partial(self._suggest_now, free), self._ledger.ended, self._limit or max(1, live)
         )
-        if given is not None:
-            return filled(space, read, configuration), None
         return space.finished(configuration), decision
+
+    def _completed(
+        self, space: SearchSpace, read: dict[str, Any]
+    ) -> tuple[dict[str, Any], DecisionRecord | None]:
+        """Return a given point with what it leaves out, decided for what it says, and why."""
+        if is_whole(space, read):
+            return read, None
+        ((configuration, decision),) = self._maker(1, read)()
+        return {n: read.get(n, v) for n, v in space.finished(configuration).items()}, decision
 
     def _suggest_now(self, count: int) -> list[Suggestion]:
         return self._maker(count)()
 
-    def _maker(self, count: int) -> Callable[[], list[Suggestion]]:
+    def _maker(
+        self, count: int, fixed: Mapping[str, Any] | None = None
+    ) -> Callable[[], list[Suggestion]]:
         """Return what makes suggestions from the sweep as it is now, in any thread."""
         task, history = self._task_and_history()
         seed, sign = trial_seed(self._seed, self._suggested), sign_of(self.mode)
-        return partial(
-            make_suggestions, task, history, count, seed, self._surrogate, self._settings, sign
-        )
+        options = self._surrogate, self._settings, sign, fixed
+        return partial(make_suggestions, task, history, count, seed, *options)
 
     def _task_and_history(self) -> tuple[Task, Sequence[Task]]:
         """Return the sweep so far and the past tasks."""
@@ -352,11 +359,13 @@ class MetaSearch(Searcher):
             trial_id: Ray's identifier (``result.metrics["trial_id"]``).
 
         Raises:
-            ValueError: For a trial that this search algorithm did not decide.
+            ValueError: For a trial that this search algorithm has never seen.
         """
+        if trial_id not in self._ledger:
+            raise ValueError(f"MetaSearch knows no trial {trial_id!r}")
         decision = self.recorded_decision(trial_id)
         if decision is None:
-            raise ValueError(f"MetaSearch did not decide trial {trial_id!r}")
+            return f"Trial {trial_id}: Its configuration was given, not suggested by MetaSearch."
         return f"Trial {trial_id}: {describe(decision)}"
 
     def recorded_decision(self, trial_id: str) -> DecisionRecord | None:

@@ -142,8 +142,11 @@ class SearchSettings:
             evaluated.
         few_levels: A number with more levels than this is climbed as if it were continuous, and
             only then snapped.
+        most_cells: Configurations of a discrete space up to which all are ranked, so that none is
+            repeated while another is left. A network ranks this many in the time of one
+            search; larger spaces are hardly ever used up.
         near: Distance, in ranges over all hyperparameters together, within which a point of a
-            network's choice says little that a trial did not say.
+            network's or of the portfolio's choice says little that a trial did not say.
         least_new: What is left of a point's expected improvement where it repeats a trial.
         jitter: Jitter of later points in a batch, as a fraction of the range.
         spread_candidates: Random configurations of which the farthest from all trials is taken.
@@ -159,6 +162,7 @@ class SearchSettings:
     network_effort: Effort = Effort(samples=256, neighbours=20, starts=4, iterations=3, turns=1)
     candidates: int = 100
     few_levels: int = 32
+    most_cells: int = 2000
     near: float = 0.03
     least_new: float = 1e-4
     jitter: float = 0.005

@@ -93,17 +93,34 @@ def test_a_prediction_of_zero_is_shown_without_a_sign(monkeypatch):
     assert "Predicted value: 0." in explain(study.trials[0])
 
 
-def test_a_trial_without_a_decision_is_an_error_that_says_why():
-    study = optuna.create_study(sampler=MetaSampler(seed=0))
-    study.enqueue_trial({"x": 0.5})
-    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
-    with pytest.raises(ValueError, match="trial 0 carries no decision: its values were enqueued"):
-        explain(study.trials[0])
+def test_a_trial_that_was_not_decided_has_one_true_sentence():
+    def objective(trial):
+        return trial.suggest_float("x", 0, 1) + trial.suggest_float("y", 0, 1)
 
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler())
-    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
-    with pytest.raises(ValueError, match="another sampler"):
-        explain(study.trials[0])
+    study = optuna.create_study(sampler=MetaSampler(seed=0))
+    study.enqueue_trial({"x": 0.5, "y": 0.5, "unknown": 1})
+    study.enqueue_trial({"x": 0.5})
+    assert "waits" in explain(study.trials[0])
+    study.optimize(objective, n_trials=2)
+    assert explain(study.trials[0]) == (
+        "Trial 0: All its values were enqueued; MetaSampler had nothing to decide."
+    )
+    assert "Given beforehand: x." in explain(study.trials[1])
+    study.add_trial(study.trials[0])
+    study.sampler = optuna.samplers.RandomSampler(seed=0)
+    study.enqueue_trial({"x": 0.5})
+    study.optimize(objective, n_trials=2)
+    study.sampler = MetaSampler(seed=0)
+    study.optimize(lambda trial: 1.0, n_trials=1)
+    live = study.ask()
+    assert explain(live).endswith(
+        "asked for no hyperparameter yet, and nothing is decided before."
+    )
+    texts = [explain(trial) for trial in study.trials]
+    assert "another sampler but for x, which was enqueued." in texts[3]
+    assert texts[4].endswith("another sampler.")
+    assert "nothing to decide" in texts[5]
+    assert all(text.startswith(f"Trial {number}: ") for number, text in enumerate(texts))
 
 
 def test_an_attribute_that_is_not_a_decision_is_an_error():

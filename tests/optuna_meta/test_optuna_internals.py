@@ -1,5 +1,7 @@
 """What the package takes from Optuna's internals; these tests fail first where Optuna changes."""
 
+import warnings
+
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
@@ -8,7 +10,7 @@ from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState as OptunaState
 
-from optuna_meta import _optuna
+from optuna_meta import MetaSampler, _optuna
 
 
 @pytest.fixture
@@ -72,6 +74,15 @@ def test_constraints_are_stored_where_the_frozen_trial_shows_them(study):
     trial = _optuna.frozen(live)
     _optuna.store_constraints(lambda t: (t.number, -1.0), study, trial, OptunaState.COMPLETE)
     assert list(_optuna.frozen(live).constraints.values()) == [2, -1.0]
+
+
+def test_values_that_samplers_fix_are_seen_and_the_outer_one_counts():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        inner = optuna.samplers.PartialFixedSampler({"x": 1, "y": 1}, MetaSampler(seed=0))
+        outer = optuna.samplers.PartialFixedSampler({"x": 2}, inner)
+    assert _optuna.sampler_params(optuna.create_study(sampler=outer)) == {"x": 2, "y": 1}
+    assert _optuna.sampler_params(optuna.create_study(sampler=MetaSampler(seed=0))) == {}
 
 
 def test_a_distribution_contains_its_values_and_no_others():

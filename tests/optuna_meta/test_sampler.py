@@ -264,6 +264,31 @@ def test_a_study_may_have_no_parameters_or_ones_with_a_single_value(calls):
     assert study.trials[-1].params == {"only": 3}
 
 
+@pytest.mark.parametrize("at_once", [1, 6])
+def test_failures_do_not_repeat_a_configuration_with_a_new_parameter(at_once):
+    """The history knows the optimizer alone; the objective fails before it asks for the rest."""
+    space = Space({"optimizer": OPTIMIZER})
+    known = Task(
+        "past", space, (Trial({"optimizer": "adam"}, 1.0), Trial({"optimizer": "sgd"}, 0.0))
+    )
+    study = optuna.create_study(sampler=MetaSampler(history=known, seed=0))
+    plans = []
+    for _ in range(12 // at_once):
+        trials = [study.ask() for _ in range(at_once)]
+        for trial in trials:
+            plans.append((trial.suggest_categorical("optimizer", ["sgd", "adam"]),))
+            if trial.number < 6 or trial.number % 2:
+                plans[-1] += (trial.suggest_int("layers", 1, 8),)
+        for trial in trials:
+            study.tell(trial, state=OptunaState.FAIL)
+    whole = [plan for plan in plans if len(plan) == 2]
+    assert len({layers for _, layers in whole}) > 3
+    # What the first ones draw before any has shown the space may meet by chance.
+    first, later = set(whole[:at_once]), whole[at_once:]
+    assert len(set(later) - first) == len(later) == 9 - at_once
+    assert len(first) > at_once / 2
+
+
 # ---- the task for the policy ---------------------------------------------------------------
 
 

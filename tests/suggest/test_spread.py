@@ -7,6 +7,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from metahpo.settings import DEFAULT_SETTINGS
+from metahpo.suggest.cells import cells
 from metahpo.suggest.spread import beside, first_untried, spread
 from metahpo.surrogate.study_arrays import StudyArrays
 from metahpo.tasks.space import Condition, Space
@@ -104,7 +105,7 @@ def test_where_a_trial_was_inactive_it_counts_as_halfway():
     )
     inactive, halfway = np.array([[0.75, np.nan]]), np.array([[0.75, 0.5]])
     points = [
-        spread(study(space, taken), [], 3, np.random.default_rng(0), SETTINGS)
+        spread(study(space, taken), [], 2, np.random.default_rng(0), SETTINGS)
         for taken in (inactive, halfway)
     ]
     np.testing.assert_array_equal(*points)
@@ -134,14 +135,38 @@ def test_where_all_were_tried_a_point_near_the_first_is_taken(seed):
     assert 0 < np.abs(found - points[0]).max() < 0.3
 
 
-def test_the_last_configuration_of_a_small_space_is_found():
-    """In about 73 of 100 draws from the far end, this seed's among them; others repeat a trial."""
-    space = Space({"n": IntDistribution(0, 3)})
-    everything = space.level_positions(0)[:, None]
-    found = first_untried(
-        everything[:3], keys(space, everything[:3]), space, np.random.default_rng(0)
+@pytest.mark.parametrize("seed", range(5))
+def test_the_last_configuration_of_a_discrete_space_is_found(seed):
+    """However far from the first point; chance hardly meets one of 900."""
+    space = Space(
+        {
+            "n": IntDistribution(0, 29),
+            "c": CategoricalDistribution(list("abcdefghij")),
+            "m": FloatDistribution(0, 1, step=0.5),
+        },
+        {"m": Condition("n", at_least=10)},
     )
-    np.testing.assert_array_equal(found, everything[3])
+    rng = np.random.default_rng(seed)
+    everything = cells(space, np.full(3, np.nan), 1000)
+    assert everything is not None
+    shuffled = rng.permutation(everything)
+    tried = keys(space, shuffled[:-1])
+    assert len(tried) == 699
+    found = first_untried(shuffled[:5], tried, space, rng)
+    np.testing.assert_array_equal(found, shuffled[-1])
+    (found,) = spread(study(space, shuffled[:-1]), [], 1, rng, SETTINGS)
+    np.testing.assert_array_equal(found, shuffled[-1])
+
+
+def test_what_is_held_stays():
+    held = np.array([0.3, np.nan, np.nan, np.nan])
+    rng = np.random.default_rng(0)
+    tried = existing(MIXED, 20)
+    points = spread(study(MIXED, tried), [], 5, rng, SETTINGS, held)
+    points += [beside(points[0], MIXED, 0.5, rng, held)]
+    points += [first_untried(points, keys(MIXED, np.stack(points)), MIXED, rng, held)]
+    assert {point[0] for point in points} == {0.3}
+    assert len(keys(MIXED, np.stack(points))) == len(points)
 
 
 def test_a_space_that_is_used_up_repeats_the_first_point():

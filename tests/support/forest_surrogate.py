@@ -40,6 +40,7 @@ class ForestSurrogate:
         log_densities: ``n``, not known.
         task_weights: ``t``.
         effort: How hard to maximise the improvement.
+        bar: The value to improve on; None for the best one.
     """
 
     features: FeatureMap
@@ -49,6 +50,7 @@ class ForestSurrogate:
     log_densities: Array
     task_weights: Array
     effort: Effort
+    bar: float | None = None
 
     @cached_property
     def _forest(self) -> ExtraTreesRegressor:
@@ -71,9 +73,9 @@ class ForestSurrogate:
         return trees.mean(axis=0), np.maximum(trees.std(axis=0), SMALLEST)
 
     def improvement(self, points: Tensor) -> Improvement:
-        """Over the best value, as if the trees' predictions were normally distributed."""
+        """Over the best value, or ``bar``, as if predictions were normally distributed."""
         mean, deviation = self.predict(points.detach().reshape(-1, points.shape[-1]).numpy())
-        u = (mean - self.values.max()) / deviation
+        u = (mean - (self.values.max() if self.bar is None else self.bar)) / deviation
         expected = deviation * (u * norm.cdf(u) + norm.pdf(u))
         log_expected, probability = (
             torch.from_numpy(array).reshape(points.shape[:-1])
@@ -87,6 +89,10 @@ class ForestSurrogate:
             return self
         values = np.concatenate([self.values, self.predict(points)[0]])
         return replace(self, points=np.concatenate([self.points, points]), values=values)
+
+    def relative_to(self, points: Array) -> ForestSurrogate:
+        """With the best prediction at some points to improve on."""
+        return replace(self, bar=float(self.predict(points)[0].max()))
 
 
 class ForestFamily:

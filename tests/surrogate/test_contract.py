@@ -287,6 +287,26 @@ def test_without_pending_trials_nothing_changes(surrogate, space):
     assert_same(surrogate.condition_on_pending(points[:0]), surrogate, points)
 
 
+# ---- what is to be improved on -------------------------------------------------------------
+
+
+def test_improvements_can_be_relative_to_points_that_are_worse(surrogate, space):
+    """Everywhere more is expected to improve on the worst of some points than on the best."""
+    points = drawn(space, 40, seed=2)
+    predicted = surrogate.predict(points)
+    assert predicted is not None
+    worst, best = points[[np.argmin(predicted[0])]], points[[np.argmax(predicted[0])]]
+    over_worst, over_best, over_both = (
+        improvement(surrogate.relative_to(bar), points)
+        for bar in (worst, best, np.concatenate([worst, best]))
+    )
+    assert bool((over_worst.log_expected >= over_best.log_expected - 1e-6).all())
+    assert bool((over_worst.probability >= over_best.probability - 1e-6).all())
+    assert bool((over_worst.log_expected > over_best.log_expected).any())
+    assert bool((over_both.probability <= over_worst.probability + 1e-6).all())
+    assert_finite(surrogate.relative_to(best), points)
+
+
 # ---- the family ----------------------------------------------------------------------------
 
 

@@ -252,6 +252,47 @@ class TestKey:
         assert len(set(map(space.key, points))) == 2
 
 
+class TestCanonical:
+    @given(spaces_with_points())
+    def test_a_point_and_what_became_of_its_configuration_are_the_same(self, drawn):
+        """What is suggested, run and read back has the key of what was suggested."""
+        space, points = drawn
+        points = space.canonical(points)
+        assert not np.isnan(points).any()
+        np.testing.assert_array_equal(space.canonical(points), points)
+        again = space.canonical(space.encode(space.decode(points)))
+        # A number of a range may lose its last digit, where rounding may fall either way.
+        np.testing.assert_allclose(again, points, rtol=0, atol=1e-9)
+        levels = np.asarray(space.levels, dtype=bool)
+        for one, other in zip(points, again, strict=True):
+            assert space.key(one[levels]) == space.key(other[levels])
+
+    def test_what_is_not_known_is_put_at_a_level(self):
+        space = TestConditions.NESTED
+        points = space.canonical(np.array([[np.nan, np.nan, 0.1], [np.nan, np.nan, 0.9]]))
+        np.testing.assert_array_equal(points, [[0.75, np.nan, 0.25], [np.nan, np.nan, 0.75]])
+
+    def test_what_is_held_stays_as_it_is_and_decides_what_is_active(self):
+        held = np.array([0.25, 1.3, np.nan])
+        points = TestConditions.NESTED.canonical(
+            np.array([[0.9, 0.1, 0.3], [0.9, 0.1, 0.9]]), held
+        )
+        np.testing.assert_array_equal(points, [[0.25, 1.3, 0.25], [np.nan, np.nan, 0.75]])
+
+    def test_distinct_points_are_the_first_of_each_configuration(self):
+        points = np.array([[0.5, np.nan], [0.2, 0.1], [0.5, np.nan], [0.2, 0.1 + 1e-12]])
+        np.testing.assert_array_equal(Space.distinct(points), [1, 0])
+
+    def test_adjacent_levels_are_one_step_away(self):
+        space = Space({"n": IntDistribution(1, 10**9), "c": CategoricalDistribution("abc")})
+        for at, others in [(1, [2]), (7, [6, 8]), (10**9, [10**9 - 1])]:
+            (point,) = space.encode([{"n": at}])
+            found = space.adjacent_levels(0, point[0])
+            values = space.decode(np.stack([found, np.full(len(found), np.nan)], axis=1))
+            assert [value["n"] for value in values] == others
+        np.testing.assert_allclose(space.adjacent_levels(1, 0.5), [1 / 6, 5 / 6])
+
+
 class TestConditions:
     OPTIMIZER = CategoricalDistribution(["sgd", "adam"])
     NESTED = Space(

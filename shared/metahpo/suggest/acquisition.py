@@ -47,6 +47,8 @@ def maximise(
     rng: np.random.Generator,
     effort: Effort,
     settings: SearchSettings,
+    held: Array | None = None,
+    cells: Array | None = None,
 ) -> Maximum:
     """Points of large acquisition value.
 
@@ -59,17 +61,29 @@ def maximise(
         effort: How hard to search.
         settings: What counts as hopeless (choices that are no longer tried one by one), and which
             numbers have few levels.
+        held: ``d``, positions that all points have; NaN where there is a choice.
+        cells: ``c x d``, c at least 1, the only points to choose from, where they are few enough
+            to be listed; they are ranked, and nothing is searched.
     """
+    held = np.full(len(space), np.nan) if held is None else held
     sobol = qmc.Sobol(len(space), rng=rng).random(effort.samples)
-    around = _neighbours(space, best[: effort.centres], effort.neighbours, rng)
-    pool = _canonical(space, np.concatenate([sobol, around, candidates]))
+    if cells is None:
+        around = _neighbours(space, best[: effort.centres], effort.neighbours, rng)
+        pool = space.canonical(np.concatenate([sobol, around, candidates]), held)
+    else:
+        pool = np.concatenate([space.canonical(sobol, held), cells])
     improvement = _evaluate(acquisition, pool)
+    values = improvement.log_expected.numpy()
     probabilities = improvement.probability.numpy()[: effort.samples]
-    hopeless = hopeless_part(space, pool[: effort.samples], probabilities, settings)
-    found = _largest(pool, improvement.log_expected.numpy(), effort.starts)
+    # Of what is held there is no choice, hopeless or not.
+    free = np.where(np.isnan(held), pool[: effort.samples], np.nan)
+    hopeless = hopeless_part(space, free, probabilities, settings)
+    if cells is not None:
+        return Maximum(_largest(cells, values[effort.samples :], effort.starts)[0], hopeless)
+    found = _largest(pool, values, effort.starts)
     for _ in range(effort.turns):
-        climbed = _climb(acquisition, space, found[0], effort.iterations)
-        changed = _single_changes(space, climbed, hopeless, settings.few_levels)
+        climbed = _climb(acquisition, space, found[0], effort.iterations, held)
+        changed = _single_changes(space, climbed, hopeless, settings.few_levels, held)
         fresh = np.concatenate([climbed, changed])
         values = _evaluate(acquisition, fresh).log_expected.numpy()
         found = _largest(
@@ -80,7 +94,7 @@ def maximise(
 
 def _largest(points: Array, values: Array, count: int) -> tuple[Array, Array]:
     """The distinct points of largest value and their values, largest first."""
-    _, first = np.unique(np.nan_to_num(points, nan=-1.0).round(9), axis=0, return_index=True)
+    first = Space.distinct(points)
     order = first[np.argsort(-values[first], kind="stable")][:count]
     return points[order], values[order]
 
@@ -88,11 +102,6 @@ def _largest(points: Array, values: Array, count: int) -> tuple[Array, Array]:
 def _evaluate(acquisition: Acquisition, points: Array) -> Improvement:
     with torch.no_grad():
         return acquisition(torch.as_tensor(points))
-
-
-def _canonical(space: Space, points: Array) -> Array:
-    """Points that exist: snapped to levels, with the activity that the conditions give."""
-    return space.activate(space.snap(np.where(np.isnan(points), INACTIVE_POSITION, points)))
 
 
 def _neighbours(space: Space, centres: Array, count: int, rng: np.random.Generator) -> Array:
@@ -106,7 +115,9 @@ def _neighbours(space: Space, centres: Array, count: int, rng: np.random.Generat
     return np.where(moved, stepped, around)
 
 
-def _climb(acquisition: Acquisition, space: Space, points: Array, iterations: int) -> Array:
+def _climb(
+    acquisition: Acquisition, space: Space, points: Array, iterations: int, held: Array
+) -> Array:
     """Points after gradient ascent in their active numerical hyperparameters.
 
     All starts are climbed together as one problem, the sum of their acquisition values, which
@@ -115,7 +126,7 @@ def _climb(acquisition: Acquisition, space: Space, points: Array, iterations: in
     columns = [
         column
         for column, categorical in enumerate(space.is_categorical)
-        if not categorical and space.levels[column] != 1
+        if not categorical and space.levels[column] != 1 and np.isnan(held[column])
     ]
     if not columns:
         return points
@@ -144,39 +155,39 @@ def _climb(acquisition: Acquisition, space: Space, points: Array, iterations: in
     )
     climbed = points.copy()
     climbed[:, columns] = np.where(active, result.x.reshape(start.shape), np.nan)
-    return _canonical(space, climbed)
+    return space.canonical(climbed, held)
 
 
 def _single_changes(
-    space: Space, points: Array, hopeless: Mapping[str, Part], few_levels: int
+    space: Space, points: Array, hopeless: Mapping[str, Part], few_levels: int, held: Array
 ) -> Array:
     """Every point with one discrete value changed: another choice, one level up or down."""
     changed: list[Array] = []
     for column, levels in enumerate(space.levels):
-        if not 2 <= levels <= few_levels and not space.is_categorical[column]:
+        few = 2 <= levels <= few_levels or space.is_categorical[column]
+        if not few or not np.isnan(held[column]):
             continue
-        positions = space.level_positions(column)
         for point in points:
-            for position in _other_positions(space, column, point[column], positions, hopeless):
+            for position in _other_positions(space, column, point[column], hopeless):
                 neighbour = point.copy()
                 neighbour[column] = position
                 changed.append(neighbour)
     if not changed:
         return np.empty((0, len(space)))
-    return space.activate(np.stack(changed))
+    return space.canonical(np.stack(changed), held)
 
 
 def _other_positions(
-    space: Space, column: int, position: float, positions: Array, hopeless: Mapping[str, Part]
+    space: Space, column: int, position: float, hopeless: Mapping[str, Part]
 ) -> Array:
     """Positions of the levels that one at ``position`` may be changed to."""
     if np.isnan(position):
-        return positions[:0]
-    current = int(np.argmin(np.abs(positions - position)))
+        return np.empty(0)
     if not space.is_categorical[column]:
-        return positions[[i for i in (current - 1, current + 1) if 0 <= i < len(positions)]]
+        return space.adjacent_levels(column, position)
+    positions = space.level_positions(column)
     name = space.names[column]
     choices = hopeless[name].choices if name in hopeless else ()
     left_out = space.encode([{name: choice} for choice in choices])[:, column]
-    others = np.delete(positions, current)
+    others = np.delete(positions, int(np.argmin(np.abs(positions - position))))
     return others[~np.isin(others, left_out)]

@@ -7,7 +7,7 @@ how much, their conditions, their best configurations - is made once and kept wi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, overload
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from metahpo.settings import PolicySettings, PortfolioSettings
 from metahpo.similarity import learned_relevance, metafeature_weights, relevance
-from metahpo.suggest.portfolio import candidate_scores, greedy_portfolio
+from metahpo.suggest.portfolio import CandidateScorer, greedy_portfolio
 from metahpo.surrogate.aligned_history import AlignedHistory
 from metahpo.surrogate.cache import Cache
 from metahpo.surrogate.features import FeatureMap
@@ -33,15 +33,66 @@ KEPT_VIEWS = 4
 class HistoryView:
     """A history as the present study sees it.
 
+    Points are NaN where a hyperparameter is inactive and where no past task says anything of it;
+    whoever uses them fills it in (``Space.canonical``).
+
     Attributes:
         aligned: Past tasks in the present space, with the conditions that they show.
-        portfolio: ``k x d`` configurations to start with, in this order.
-        candidates: ``m x d``, the past's best configurations.
+        candidates: ``m x d``, the past's best configurations, the best first.
     """
 
     aligned: AlignedHistory
-    portfolio: Array
     candidates: Array
+    _choice: _PortfolioChoice | None = None
+
+    def portfolio(self, held: Array) -> Array:
+        """``k x d`` configurations to start with, in this order.
+
+        Args:
+            held: ``d``, positions that all are to have; NaN where there is a choice.
+        """
+        if self._choice is None:
+            return self.candidates
+        return self._choice.given(held)
+
+
+@dataclass(frozen=True, eq=False)
+class _PortfolioChoice:
+    """What portfolios are chosen from, and how.
+
+    Attributes:
+        space: The present space, with its conditions.
+        pool: ``n x d`` candidates, NaN as in ``HistoryView``.
+        scorer: Expects how well points do on the ``t`` past tasks.
+        scores: ``n x t``, of the pool.
+        weights: ``t``, how much each past task matters.
+        settings: The size of a portfolio, and how far apart its members are.
+    """
+
+    space: Space
+    pool: Array
+    scorer: CandidateScorer
+    scores: Array
+    weights: Array
+    settings: PolicySettings
+    _kept: Cache[Array] = field(default_factory=lambda: Cache(KEPT_VIEWS))
+
+    def given(self, held: Array) -> Array:
+        """The portfolio of configurations with what is held."""
+        return self._kept.get(held.tobytes(), lambda: self._chosen(held))
+
+    def _chosen(self, held: Array) -> Array:
+        free = np.isnan(held)
+        points = self.space.canonical(self.pool, held)
+        scores = self.scores if free.all() else self.scorer(points)
+        chosen = greedy_portfolio(
+            scores,
+            self.weights,
+            self.settings.portfolio.size,
+            features=FeatureMap(self.space).array(points),
+            apart=self.settings.search.near,
+        )
+        return np.where(free, self.pool[chosen], held)
 
 
 class History(Sequence[Task]):
@@ -189,8 +240,7 @@ def _view(
     pairs = [(task, align(task, space)) for task in history]
     aligned = [(task, view) for task, view in pairs if view is not None]
     if not aligned:
-        nothing = np.empty((0, len(space)))
-        return HistoryView(AlignedHistory(space), nothing, nothing)
+        return HistoryView(AlignedHistory(space), np.empty((0, len(space))))
     described = [task.metafeatures for task, _ in aligned]
     overlap = np.array([view.overlap for _, view in aligned])
     chosen = _most_relevant(
@@ -201,14 +251,15 @@ def _view(
     full = [aligned[index][1] for index in chosen]
     rng = np.random.default_rng(0)
     tasks = tuple(thinned(task, rng) for task in full)
-    candidates = _best_configurations(full, space, settings.portfolio)
-    scores = candidate_scores(tasks, FeatureMap(space), candidates, settings.portfolio)
+    pool = _best_configurations(full, space, settings.portfolio)
+    scorer = CandidateScorer(tasks, FeatureMap(space), settings.portfolio)
+    scores = scorer(space.canonical(pool))
     weights = learned_relevance(
         metafeatures, [described[index] for index in chosen], scores.T, overlap[chosen]
     )
     best = np.argsort(-(scores @ weights), kind="stable")[: settings.search.candidates]
-    portfolio = candidates[greedy_portfolio(scores, weights, settings.portfolio.size)]
-    return HistoryView(AlignedHistory(space, tasks, weights), portfolio, candidates[best])
+    choice = _PortfolioChoice(space, pool, scorer, scores, weights, settings)
+    return HistoryView(AlignedHistory(space, tasks, weights), pool[best], choice)
 
 
 def _most_relevant(tasks: Sequence[AlignedTask], weights: Array, count: int) -> NDArray[np.intp]:
@@ -224,6 +275,9 @@ def _best_configurations(
 
     A trial outside the present bounds was another configuration; it stands only where no
     other is left.
+
+    Returns:
+        ``n x d``; NaN for what is inactive, and in all rows for what no past task has.
     """
     share = max(settings.pool_per_task, settings.pool // len(tasks))
     points = np.concatenate(
@@ -232,4 +286,19 @@ def _best_configurations(
     usable = space.inside(points).all(axis=1) & ~np.isnan(points).all(axis=1)
     if usable.any():
         points = points[usable]
-    return np.unique(space.activate(space.snap(points)), axis=0)
+    points = _lent(space.snap(points))
+    return points[space.distinct(space.canonical(points))]
+
+
+def _lent(points: Array) -> Array:
+    """Gaps filled, column by column, with values of other rows; conditions decide what stays.
+
+    A past task that lacks a hyperparameter says nothing of it, and the best trials of others do.
+    """
+    filled = points.copy()
+    for column in filled.T:
+        known = np.flatnonzero(~np.isnan(column))
+        if len(known):
+            gaps = np.flatnonzero(np.isnan(column))
+            column[gaps] = column[known[gaps % len(known)]]
+    return filled

@@ -14,6 +14,7 @@ import numpy as np
 
 from metahpo.settings import PolicySettings
 from metahpo.suggest.decision import Decision, Source
+from metahpo.surrogate.study_arrays import placed
 from metahpo.tasks.space import Space
 from metahpo.tasks.task import Task
 
@@ -34,6 +35,7 @@ def suggest(
     define_by_run: bool,
     surrogate: str,
     settings: PolicySettings,
+    fixed: Mapping[str, Any] | None = None,
     on_failure: Callable[[Exception], None],
 ) -> Decision:
     """Return the policy's decision; random configurations where its model fails.
@@ -46,16 +48,19 @@ def suggest(
         define_by_run: As in ``metahpo.suggest.policy.suggest``.
         surrogate: As in ``metahpo.suggest.policy.suggest``.
         settings: As in ``metahpo.suggest.policy.suggest``.
+        fixed: As in ``metahpo.suggest.policy.suggest``.
         on_failure: Called with the model's error, from within the ``except`` clause.
     """
     from metahpo.suggest import policy
 
+    fixed = fixed or {}
     try:
         return policy.suggest(
             task,
             history,
             count=count,
             seed=seed,
+            fixed=fixed,
             define_by_run=define_by_run,
             surrogate=surrogate,
             settings=settings,
@@ -64,7 +69,7 @@ def suggest(
         on_failure(error)
         rng = np.random.default_rng(seed)
         reason = f"The model failed ({type(error).__name__}: {error}): drawn at random."
-        drawn = tuple(random_configuration(task.space, rng) for _ in range(count))
+        drawn = tuple(random_configuration(task.space, rng, fixed) for _ in range(count))
         return Decision(drawn, Source.FALLBACK, reason)
 
 
@@ -76,9 +81,13 @@ def kept_history(tasks: Iterable[Task]) -> History:
     return History(tasks)
 
 
-def random_configuration(space: Space, rng: np.random.Generator) -> dict[str, Any]:
-    """Return a configuration drawn uniformly on the space's own scales."""
-    return space.decode(space.activate(rng.random((1, len(space)))))[0]
+def random_configuration(
+    space: Space, rng: np.random.Generator, fixed: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return a configuration drawn uniformly on the space's own scales, but for what is fixed."""
+    fixed = fixed or {}
+    points = space.canonical(rng.random((1, len(space))), placed(space, [fixed])[0])
+    return {name: fixed.get(name, value) for name, value in space.decode(points)[0].items()}
 
 
 def fresh_seed() -> int:

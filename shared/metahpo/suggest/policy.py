@@ -7,9 +7,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,14 +16,20 @@ import numpy as np
 from metahpo.settings import DEFAULT_SETTINGS, PolicySettings
 from metahpo.suggest.acquisition import maximise
 from metahpo.suggest.decision import Decision, Part, Source
-from metahpo.suggest.history import History, HistoryView
-from metahpo.suggest.spread import beside, first_untried, spread
-from metahpo.surrogate.contract import Surrogate, SurrogateFamily
+from metahpo.suggest.history import History
+from metahpo.suggest.situation import Situation
+from metahpo.suggest.spread import beside, first_untried
+from metahpo.surrogate.contract import Surrogate
 from metahpo.surrogate.registry import DEFAULT, surrogate_family
 from metahpo.surrogate.study_arrays import StudyArrays, study_arrays
 from metahpo.surrogate.torch_state import own_torch_state
 from metahpo.tasks.space import Array
 from metahpo.tasks.task import Task
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+_BEST_GIVEN = (
+    "Largest expected improvement over what is predicted of trials with the given values."
+)
 
 
 @own_torch_state()
@@ -34,6 +39,7 @@ def suggest(
     *,
     count: int = 1,
     seed: int = 0,
+    fixed: Mapping[str, Any] = _NOTHING,
     define_by_run: bool = True,
     surrogate: str = DEFAULT,
     settings: PolicySettings = DEFAULT_SETTINGS,
@@ -45,6 +51,9 @@ def suggest(
         history: Past tasks. A ``History`` keeps what is made of them for the next call.
         count: How many configurations.
         seed: Of everything random.
+        fixed: Values that the next configurations have, whatever is best; the others are chosen
+            given these. A value that has no place in the space is not taken into account, and
+            neither is a name that is not in it.
         define_by_run: Whether the task's space is only what its trials have shown so far, so
             that conditions and hyperparameters that the history shows are added to it. False where
             the space is stated in full.
@@ -66,65 +75,17 @@ def suggest(
         raise ValueError("the space has no hyperparameters")
     view = History.of(history).view(task, settings, define_by_run=define_by_run)
     study = study_arrays(task, view.aligned.space)
-    rng = np.random.default_rng(seed)
-    family = surrogate_family(surrogate)
-    situation = _Situation(task, study, view, family, settings, count, rng)
+    family, rng = surrogate_family(surrogate), np.random.default_rng(seed)
+    situation = Situation(task, study, view, family, settings, count, dict(fixed), rng)
     # The first way that has something to say decides; the last one always has.
     decisions = (way(situation) for way in _WAYS)
     return next(decision for decision in decisions if decision is not None)
 
 
-@dataclass(frozen=True, eq=False)
-class _Situation:
-    """Everything that a decision depends on."""
-
-    task: Task
-    study: StudyArrays
-    view: HistoryView
-    family: SurrogateFamily
-    settings: PolicySettings
-    count: int
-    rng: np.random.Generator
-
-    @property
-    def has_history(self) -> bool:
-        return bool(self.view.aligned.tasks)
-
-    @property
-    def all_infeasible(self) -> bool:
-        """Whether there are trials with values, all of which violate a constraint."""
-        observed = self.task.observed
-        return bool(observed) and not any(trial.feasible for trial in observed)
-
-    @cached_property
-    def surrogate(self) -> Surrogate:
-        return self.family.fit(self.study, self.view.aligned, self.settings)
-
-    @property
-    def trust(self) -> float | None:
-        """How far the history is trusted; None where none is read."""
-        return self.surrogate.trust if self.has_history and self.settings.transfer else None
-
-    def decision(
-        self, points: Sequence[Array], source: Source, reason: str, **about: Any
-    ) -> Decision:
-        configurations = self.study.space.decode(np.stack(points))
-        return Decision(tuple(configurations), source, reason, **about)
-
-    def heaviest(self, weights: Array) -> tuple[tuple[str, float], ...]:
-        """Names and shares of the past tasks that carry most weight, by its absolute amount."""
-        total = float(np.abs(weights).sum())
-        if not total:
-            return ()
-        order = np.argsort(-np.abs(weights), kind="stable")[: self.settings.named_tasks]
-        tasks = self.view.aligned.tasks
-        return tuple((tasks[i].name, float(weights[i]) / total) for i in order)
-
-
 # ---- the ways to decide, in their order ----------------------------------------------------
 
 
-def _cover_unknown_space(situation: _Situation) -> Decision | None:
+def _cover_unknown_space(situation: Situation) -> Decision | None:
     """Without history, a study begins with well-spread trials until a surrogate can say more."""
     study, settings = situation.study, situation.settings
     if situation.has_history or len(study.values) >= _space_filling_trials(situation):
@@ -135,28 +96,29 @@ def _cover_unknown_space(situation: _Situation) -> Decision | None:
     return _fill_space(situation, "Few trials yet and no history to follow")
 
 
-def _start_from_portfolio(situation: _Situation) -> Decision | None:
+def _start_from_portfolio(situation: Situation) -> Decision | None:
     """With history, a study begins with what did best over the past tasks."""
     study, settings = situation.study, situation.settings
     if not situation.has_history or len(study.values) >= settings.portfolio.trials:
         return None
     if not settings.portfolio.enabled:
         return _fill_space(situation, "Few trials yet, and the portfolio is switched off")
-    untried = [p for p in situation.view.portfolio if study.space.key(p) not in study.tried]
-    points = spread(
-        study, untried[: situation.count], situation.count, situation.rng, settings.search
-    )
+    members = _next_members(situation)
+    if not members:
+        return _fill_space(situation, "What did best over the past tasks was tried")
+    others = situation.count - len(members)
+    far = f" The last {others} of {situation.count} are far from these." if others else ""
     tasks = situation.view.aligned
     return situation.decision(
-        points,
+        situation.spread(members, situation.count),
         Source.PORTFOLIO,
-        f"Among what did best, on average, over {len(tasks.tasks)} past tasks.",
+        f"Among what did best, on average, over {len(tasks.tasks)} past tasks.{far}",
         past_tasks=situation.heaviest(tasks.relevance),
         trust=1.0,
     )
 
 
-def _audit_history(situation: _Situation) -> Decision | None:
+def _audit_history(situation: Situation) -> Decision | None:
     """A trial far from all others, once following the history no longer pays off.
 
     Good history and misleading history look alike from within a plateau: where all trials are
@@ -169,8 +131,11 @@ def _audit_history(situation: _Situation) -> Decision | None:
     trust = situation.trust
     if trust is None or trust < settings.audit.min_trust or not _is_stuck(study, settings):
         return None
+    untried = situation.untried_cells()
+    if untried is not None and not len(untried):
+        return None
     return situation.decision(
-        spread(study, [], 1, situation.rng, settings.search),
+        situation.spread([], 1),
         Source.SPACE_FILLING,
         "The best value has not improved for some trials: a configuration far from those tried, "
         "to test what history says.",
@@ -178,21 +143,24 @@ def _audit_history(situation: _Situation) -> Decision | None:
     )
 
 
-def _maximise_improvement(situation: _Situation) -> Decision:
+def _maximise_improvement(situation: Situation) -> Decision:
     """What the surrogate expects the largest improvement from."""
     study, search, surrogate = situation.study, situation.settings.search, situation.surrogate
     chosen: list[Array] = []
     hopeless: dict[str, Part] = {}
     for _ in range(situation.count):
+        left = situation.untried_cells(chosen)
         pending = np.concatenate([study.pending, *[point[None] for point in chosen]])
         maximum = maximise(
-            surrogate.condition_on_pending(pending).improvement,
+            _conditioned(surrogate, pending, situation).improvement,
             study.space,
             study.best,
             situation.view.candidates,
             situation.rng,
             surrogate.effort,
             search,
+            situation.held,
+            situation.cells if left is not None and not len(left) else left,
         )
         if not chosen:
             hopeless = maximum.hopeless
@@ -214,7 +182,7 @@ def _maximise_improvement(situation: _Situation) -> Decision:
     )
 
 
-_Way: TypeAlias = Callable[[_Situation], Decision | None]
+_Way: TypeAlias = Callable[[Situation], Decision | None]
 _WAYS: tuple[_Way, ...] = (
     _cover_unknown_space,
     _start_from_portfolio,
@@ -226,8 +194,10 @@ _WAYS: tuple[_Way, ...] = (
 # ---- their parts ---------------------------------------------------------------------------
 
 
-def _aim(situation: _Situation) -> str:
+def _aim(situation: Situation) -> str:
     """What the expected improvement is over: the best trial is a feasible one, if there is any."""
+    if (~np.isnan(situation.held)).any():
+        return _BEST_GIVEN
     if situation.all_infeasible:
         return (
             "No trial has met the constraints yet: largest expected improvement over the trial "
@@ -238,18 +208,46 @@ def _aim(situation: _Situation) -> str:
     return f"Largest expected improvement over the {best} so far."
 
 
-def _space_filling_trials(situation: _Situation) -> int:
+def _space_filling_trials(situation: Situation) -> int:
     search, d = situation.settings.search, len(situation.study.space)
     return int(np.clip(2 + d // 2, search.space_filling_min, search.space_filling_max))
 
 
-def _fill_space(situation: _Situation, why: str) -> Decision:
-    search = situation.settings.search
+def _fill_space(situation: Situation, why: str) -> Decision:
     return situation.decision(
-        spread(situation.study, [], situation.count, situation.rng, search),
+        situation.spread([], situation.count),
         Source.SPACE_FILLING,
         f"{why}: a configuration far from those tried.",
     )
+
+
+def _next_members(situation: Situation) -> list[Array]:
+    """The next members of the portfolio that were not tried, nor nearly so, as whole points.
+
+    Where in its range to try what the history says nothing of is left to chance, far from all
+    others.
+    """
+    study, held = situation.study, situation.held
+    members: list[Array] = []
+    for member in situation.view.portfolio(held):
+        if len(members) == situation.count:
+            break
+        taken = np.concatenate([study.taken, *[point[None] for point in members]])
+        if not _is_near(member, taken, situation):
+            (whole,) = study.space.canonical(member[None], held)
+            unknown = bool((np.isnan(member) & ~np.isnan(whole)).any())
+            further = situation.spread([], 1, member) if unknown else [whole]
+            members += further
+    return members
+
+
+def _is_near(member: Array, taken: Array, situation: Situation) -> bool:
+    """Whether a trial says what a member would, in all that the history says of the member."""
+    features, near = situation.view.aligned.features, situation.settings.search.near
+    as_tried = np.where(np.isnan(member), taken, member)
+    gaps = features.array(situation.study.space.canonical(as_tried, situation.held))
+    gaps -= features.array(taken)
+    return bool((np.linalg.norm(gaps, axis=1) <= near).any())
 
 
 def _is_stuck(study: StudyArrays, settings: PolicySettings) -> bool:
@@ -265,14 +263,25 @@ def _is_stuck(study: StudyArrays, settings: PolicySettings) -> bool:
     )
 
 
-def _untried(points: Array, chosen: Sequence[Array], situation: _Situation) -> Array:
+def _conditioned(surrogate: Surrogate, pending: Array, situation: Situation) -> Surrogate:
+    """The surrogate at pending trials; where values are fixed, relative to trials with these."""
+    study, held = situation.study, situation.held
+    conditioned = surrogate.condition_on_pending(pending)
+    tried = np.concatenate([study.points, pending])
+    if np.isnan(held).all() or not len(tried):
+        return conditioned
+    return conditioned.relative_to(study.space.canonical(tried, held))
+
+
+def _untried(points: Array, chosen: Sequence[Array], situation: Situation) -> Array:
     """The best point that was not tried; later ones of a batch are moved a little."""
-    study, rng = situation.study, situation.rng
+    study, rng, held = situation.study, situation.rng, situation.held
     key = study.space.key
     tried = study.tried | {key(point) for point in chosen}
-    fresh = [first_untried(points, tried, study.space, rng)]
-    if chosen:
-        fresh.insert(0, beside(fresh[0], study.space, situation.settings.search.jitter, rng))
+    fresh = [first_untried(points, tried, study.space, rng, held)]
+    if chosen and situation.cells is None:
+        jitter = situation.settings.search.jitter
+        fresh.insert(0, beside(fresh[0], study.space, jitter, rng, held))
     return next((point for point in fresh if key(point) not in tried), fresh[-1])
 
 

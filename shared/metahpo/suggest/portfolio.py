@@ -13,15 +13,8 @@ from metahpo.tasks.alignment import AlignedTask
 from metahpo.tasks.space import Array
 
 
-def candidate_scores(
-    tasks: Sequence[AlignedTask],
-    features: FeatureMap,
-    points: Array,
-    settings: PortfolioSettings,
-    *,
-    seed: int = 0,
-) -> Array:
-    """How well each candidate is expected to do on each past task.
+class CandidateScorer:
+    """How well configurations are expected to do on each past task.
 
     Predicted by extremely randomised trees (Geurts et al. 2006), which stay within what was
     observed. Among the configurations that past tasks tried they choose better ones than Gaussian
@@ -30,22 +23,36 @@ def candidate_scores(
     Args:
         tasks: ``t`` past tasks, aligned and thinned; at least one.
         features: Of the space that the tasks are aligned to.
-        points: ``n x d``.
         settings: How many trees, and the worst score.
         seed: Of the trees.
-
-    Returns:
-        ``n x t``: 0 for a past task's median value, 1 for its best, nothing below
-        ``settings.worst_score``.
     """
-    count = max(settings.trees_per_task, settings.trees // len(tasks))
-    X = features.array(points)
-    columns = []
-    for task in tasks:
-        trees = ExtraTreesRegressor(count, random_state=seed)
-        trees.fit(features.of_task(task), _median_to_best(task.values, settings.worst_score))
-        columns.append(trees.predict(X))
-    return np.stack(columns, axis=1)
+
+    def __init__(
+        self,
+        tasks: Sequence[AlignedTask],
+        features: FeatureMap,
+        settings: PortfolioSettings,
+        *,
+        seed: int = 0,
+    ) -> None:
+        self._features = features
+        count = max(settings.trees_per_task, settings.trees // len(tasks))
+        self._forests = [
+            ExtraTreesRegressor(count, random_state=seed).fit(
+                features.of_task(task), _median_to_best(task.values, settings.worst_score)
+            )
+            for task in tasks
+        ]
+
+    def __call__(self, points: Array) -> Array:
+        """Scores of ``n x d`` candidates.
+
+        Returns:
+            ``n x t``: 0 for a past task's median value, 1 for its best, nothing below
+            ``settings.worst_score``.
+        """
+        X = self._features.array(points)
+        return np.stack([forest.predict(X) for forest in self._forests], axis=1)
 
 
 def _median_to_best(values: Array, worst: float) -> Array:
@@ -58,7 +65,14 @@ def _median_to_best(values: Array, worst: float) -> Array:
     return np.maximum((values / 2.0 - median / 2.0) / span, worst)
 
 
-def greedy_portfolio(scores: Array, weights: Array, size: int) -> list[int]:
+def greedy_portfolio(
+    scores: Array,
+    weights: Array,
+    size: int,
+    *,
+    features: Array | None = None,
+    apart: float = 0.0,
+) -> list[int]:
     """Candidates chosen one by one for the best mean, over tasks, of the best score so far.
 
     The first is the best on average; each next one covers the tasks that the earlier ones
@@ -69,16 +83,22 @@ def greedy_portfolio(scores: Array, weights: Array, size: int) -> list[int]:
     Args:
         scores: ``n x t``, of n candidates on t past tasks, on comparable scales.
         weights: ``t``, how much each past task matters.
-        size: How many candidates to choose; at most n are.
+        size: How many candidates to choose; fewer where no others are left.
+        features: ``n x p``, in which distances between candidates are measured.
+        apart: Candidates no farther than this from a chosen one are left out: what nearly repeats
+            a trial is no second opinion.
 
     Returns:
         Indices of the candidates, in the order of the choice.
     """
     best = np.full(scores.shape[1], -np.inf)
     chosen: list[int] = []
-    for _ in range(min(size, len(scores))):
-        means = np.maximum(scores, best) @ weights
-        means[chosen] = -np.inf
+    left = np.ones(len(scores), dtype=bool)
+    while len(chosen) < size and left.any():
+        means = np.where(left, np.maximum(scores, best) @ weights, -np.inf)
         chosen.append(int(np.argmax(means)))
         best = np.maximum(best, scores[chosen[-1]])
+        left[chosen[-1]] = False
+        if features is not None:
+            left &= np.linalg.norm(features - features[chosen[-1]], axis=1) > apart
     return chosen

@@ -1,8 +1,13 @@
-"""Points that were not tried: far from all others, beside one, or the first of some."""
+"""Points that were not tried: far from all others, beside one, or the first of some.
+
+Notation: ``held`` is ``d`` positions that are given, NaN where there is a choice
+(``metahpo.tasks.space.Space.canonical``).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections import deque
+from collections.abc import Container, Iterator, Sequence
 
 import numpy as np
 
@@ -17,49 +22,126 @@ def spread(
     count: int,
     rng: np.random.Generator,
     settings: SearchSettings,
+    held: Array | None = None,
+    cells: Array | None = None,
 ) -> list[Array]:
-    """The chosen points, and as many far from them and from all tried as make up the count."""
+    """The chosen points, and as many far from them and from all tried as make up the count.
+
+    Args:
+        study: The study.
+        chosen: Points that come first.
+        count: How many points there are to be.
+        rng: Of the random configurations.
+        settings: How many of these there are for each point.
+        held: What further points are to have.
+        cells: All configurations with that, where they are listed; they take the place of random
+            ones.
+    """
     points = list(chosen)
+    space = study.space
     while len(points) < count:
         taken = np.concatenate([study.taken, *[point[None] for point in points]])
-        points.append(_farthest(study.space, taken, settings.spread_candidates, rng))
+        tried = study.tried | {space.key(point) for point in points}
+        if cells is None:
+            drawn = space.snap(rng.random((settings.spread_candidates, len(space))))
+        else:
+            drawn = cells[rng.permutation(len(cells))]
+        points.append(_farthest(space, drawn, taken, tried, rng, held))
     return points
 
 
-def _farthest(space: Space, points: Array, count: int, rng: np.random.Generator) -> Array:
-    """The farthest of some random configurations from all others (Mitchell 1991).
+def _farthest(
+    space: Space,
+    candidates: Array,
+    taken: Array,
+    tried: Container[bytes],
+    rng: np.random.Generator,
+    held: Array | None,
+) -> Array:
+    """The untried one of some candidates that is farthest from all others (Mitchell 1991).
 
     Distances wrap around, so that corners are not preferred.
     """
-    candidates = space.snap(rng.random((count, len(space))))
-    if len(points):
-        placed = np.where(np.isnan(points), INACTIVE_POSITION, points)
-        gaps = np.abs(candidates[:, None, :] - placed[None, :, :])
-        distances = np.minimum(gaps, 1.0 - gaps)
-        nearest = (distances**2).sum(-1).min(axis=1)
-        # Rounded, so that it is chance that decides between equally far ones.
-        candidates = candidates[[np.argmax(nearest.round(9))]]
-    return space.activate(candidates[:1])[0]
+    existing = space.canonical(candidates, held)
+    fresh = np.array([space.key(point) not in tried for point in existing])
+    if not fresh.any():
+        return first_untried(existing, tried, space, rng, held)
+    if held is not None:
+        candidates = np.where(np.isnan(held), candidates, held)
+    candidates, existing = candidates[fresh], existing[fresh]
+    if not len(taken):
+        return existing[0]
+    placed, others = (np.where(np.isnan(x), INACTIVE_POSITION, x) for x in (candidates, taken))
+    gaps = np.abs(placed[:, None, :] - others[None, :, :])
+    distances = np.minimum(gaps, 1.0 - gaps)
+    nearest = (distances**2).sum(-1).min(axis=1)
+    # Rounded, so that it is chance that decides between equally far ones.
+    return existing[np.argmax(nearest.round(9))]
 
 
 def first_untried(
-    points: Array, tried: Container[bytes], space: Space, rng: np.random.Generator
+    points: Array,
+    tried: Container[bytes],
+    space: Space,
+    rng: np.random.Generator,
+    held: Array | None = None,
 ) -> Array:
-    """The first point that was not tried; near the first one where all were."""
+    """The first point that was not tried; near the first one where all were.
+
+    Returns:
+        ``d``, in canonical form. The first point itself only where no other is left.
+    """
     for point in points:
         if space.key(point) not in tried:
             return point
     start = np.where(np.isnan(points[0]), INACTIVE_POSITION, points[0])
     for scale in np.geomspace(0.05, 1.0, 20):
         moved = start + scale * rng.standard_normal(len(space))
-        point = space.activate(space.snap(moved[None]))[0]
+        point = space.canonical(moved[None], held)[0]
         if space.key(point) not in tried:
             return point
-    # A small discrete space can be used up: repeat the best.
-    return points[0]
+    # Chance may miss the last ones of a discrete space.
+    around = _outwards(points[0], space, held)
+    return next((point for point in around if space.key(point) not in tried), points[0])
 
 
-def beside(point: Array, space: Space, jitter: float, rng: np.random.Generator) -> Array:
+def _outwards(start: Array, space: Space, held: Array | None) -> Iterator[Array]:
+    """The configurations that changes of discrete hyperparameters lead to, each once.
+
+    One level at a time, breadth first: every configuration of a discrete space is reached, and an
+    untried one after no more of them than are tried.
+    """
+    free = [
+        column
+        for column, levels in enumerate(space.levels)
+        if levels > 1 and (held is None or np.isnan(held[column]))
+    ]
+    seen, waiting = {space.key(start)}, deque([start])
+    while waiting:
+        point = waiting.popleft()
+        moves = [
+            (column, position)
+            for column in free
+            if not np.isnan(point[column])
+            for position in space.adjacent_levels(column, point[column])
+        ]
+        changed = np.repeat(point[None], len(moves), axis=0)
+        for row, (column, position) in zip(changed, moves, strict=True):
+            row[column] = position
+        for neighbour in space.canonical(changed, held):
+            if (key := space.key(neighbour)) not in seen:
+                seen.add(key)
+                waiting.append(neighbour)
+                yield neighbour
+
+
+def beside(
+    point: Array,
+    space: Space,
+    jitter: float,
+    rng: np.random.Generator,
+    held: Array | None = None,
+) -> Array:
     """A point beside it, reflected at the bounds.
 
     Workers that decide at the same time take a batch's different points, but where one has seen a
@@ -70,9 +152,10 @@ def beside(point: Array, space: Space, jitter: float, rng: np.random.Generator) 
         space: The space.
         jitter: Standard deviation of the move, as a fraction of the range.
         rng: Of the move.
+        held: What the point is to have.
     """
     numerical = ~np.asarray(space.is_categorical, dtype=bool)
     moved = np.nan_to_num(point, nan=INACTIVE_POSITION)
     moved = np.abs(moved + jitter * numerical * rng.standard_normal(len(space)))
     moved = np.where(moved > 1.0, 2.0 - moved, moved)
-    return space.activate(space.snap(moved[None]))[0]
+    return space.canonical(moved[None], held)[0]

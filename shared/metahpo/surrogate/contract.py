@@ -84,6 +84,14 @@ class Surrogate(Protocol):
         """
         ...
 
+    def relative_to(self, points: Array) -> Surrogate:
+        """The surrogate whose improvements are over the best predicted mean at ``m x d`` points.
+
+        Where some hyperparameters are fixed, the best trial may be out of reach, and what may
+        improve on it is what is least known. m is at least 1.
+        """
+        ...
+
 
 class SurrogateFamily(Protocol):
     """Fits surrogates: one object for all studies, without state but caches."""

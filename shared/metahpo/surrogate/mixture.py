@@ -9,7 +9,7 @@ Misleading prior knowledge loses weight with each value it predicts badly.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -93,9 +93,14 @@ class Mixture:
 
     def condition_on_pending(self, points: Array) -> Mixture:
         """Every member at ``m x d`` pending trials."""
-        members = (
-            replace(m, surrogate=m.surrogate.condition_on_pending(points)) for m in self.members
-        )
+        return self._with(lambda surrogate: surrogate.condition_on_pending(points))
+
+    def relative_to(self, points: Array) -> Mixture:
+        """Every member relative to its own means at ``m x d`` points."""
+        return self._with(lambda surrogate: surrogate.relative_to(points))
+
+    def _with(self, change: Callable[[Surrogate], Surrogate]) -> Mixture:
+        members = (replace(m, surrogate=change(m.surrogate)) for m in self.members)
         return replace(self, members=tuple(members))
 
 

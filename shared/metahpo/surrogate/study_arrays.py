@@ -10,7 +10,7 @@ from hashlib import blake2b
 import numpy as np
 
 from metahpo.tasks.alignment import OUTSIDE
-from metahpo.tasks.space import Array, Space
+from metahpo.tasks.space import Array, Configuration, Space
 from metahpo.tasks.task import Task, Trial, TrialState
 
 
@@ -79,8 +79,12 @@ def study_arrays(task: Task, space: Space) -> StudyArrays:
     )
 
 
-def _points(space: Space, trials: Sequence[Trial]) -> Array:
+def placed(space: Space, configurations: Sequence[Configuration]) -> Array:
     """``n x d``; what was tried beyond the present bounds stays there, as in past tasks."""
-    points = space.encode([trial.configuration for trial in trials])
+    points = space.encode(configurations)
     beyond = np.clip(points, -OUTSIDE, 1.0 + OUTSIDE)
     return np.where(space.inside(points), space.snap(points), beyond)
+
+
+def _points(space: Space, trials: Sequence[Trial]) -> Array:
+    return placed(space, [trial.configuration for trial in trials])

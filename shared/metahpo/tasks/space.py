@@ -138,6 +138,11 @@ class Space:
             for distribution in self.distributions.values()
         )
 
+    @cached_property
+    def middle(self) -> Array:
+        """d, where what is not known is put: halfway, or at the level there."""
+        return self.snap(np.full((1, len(self)), INACTIVE_POSITION))[0]
+
     # ---- configurations <-> points ---------------------------------------------------------
 
     def encode(self, configurations: Sequence[Configuration]) -> Array:
@@ -198,6 +203,13 @@ class Space:
         """Positions in [0, 1] of all values of a hyperparameter that has levels, ascending."""
         return positions_of_levels(np.arange(self.levels[column]), self._distribution(column))
 
+    def adjacent_levels(self, column: int, position: float) -> Array:
+        """Positions of the levels below and above the one at a position; one at either end."""
+        distribution = self._distribution(column)
+        indices = level_indices(np.array([position]), distribution) + np.array([-1, 1])
+        there = (indices >= 0) & (indices < self.levels[column])
+        return positions_of_levels(indices[there], distribution)
+
     @staticmethod
     def inside(points: Array) -> NDArray[np.bool_]:
         """Whether each position of ``n x d`` points lies within the bounds; NaN does."""
@@ -206,15 +218,40 @@ class Space:
     @staticmethod
     def key(point: Array) -> bytes:
         """What two points that are the same configuration have in common."""
-        return np.nan_to_num(point, nan=-1.0).round(9).tobytes()
+        return _comparable(point).tobytes()
+
+    @staticmethod
+    def distinct(points: Array) -> NDArray[np.intp]:
+        """Indices of ``n x d`` points without repetitions, in the order of their positions."""
+        return np.unique(_comparable(points), axis=0, return_index=True)[1]
 
     # ---- conditions ------------------------------------------------------------------------
+
+    def canonical(self, points: Array, held: Array | None = None) -> Array:
+        """The one form of each configuration, in which points are compared.
+
+        Gaps are filled, positions are moved to their levels, and then the conditions decide,
+        parents first, what is active. Points whose ``key`` agrees in this form are the same
+        configuration.
+
+        Args:
+            points: n x d; NaN for what is inactive or not known.
+            held: d, positions that all points are to have, as they are, beyond the bounds too; NaN
+                where nothing is held. Conditions may still make what is held inactive.
+
+        Returns:
+            n x d.
+        """
+        placed = self.snap(np.where(np.isnan(points), self.middle, points))
+        if held is not None:
+            placed = np.where(np.isnan(held), placed, held)
+        return self.activate(placed)
 
     def activate(self, points: Array) -> Array:
         """Points whose activity agrees with the conditions.
 
         Hyperparameters that a condition rules out become NaN; active ones that are NaN are
-        put halfway. Parents are decided before the hyperparameters that depend on them.
+        put in the middle. Parents are decided before the hyperparameters that depend on them.
 
         Args:
             points: n x d.
@@ -222,12 +259,13 @@ class Space:
         Returns:
             n x d.
         """
-        points = np.where(np.isnan(points), INACTIVE_POSITION, points)
-        for name in self._parents_first():
-            condition = self.conditions[name]
-            parent = points[:, self.names.index(condition.parent)]
-            admitted = self._admitted(condition, parent)
-            points[~admitted, self.names.index(name)] = np.nan
+        points = np.where(np.isnan(points), self.middle, points)
+        for name in self.parents_first:
+            if name in self.conditions:
+                condition = self.conditions[name]
+                parent = points[:, self.names.index(condition.parent)]
+                admitted = self._admitted(condition, parent)
+                points[~admitted, self.names.index(name)] = np.nan
         return points
 
     def with_conditions(self, conditions: Mapping[str, Condition]) -> Space:
@@ -248,8 +286,10 @@ class Space:
         admitted[active] = [condition.admits(value) for value in values]
         return admitted
 
-    def _parents_first(self) -> list[str]:
-        ordered: list[str] = []
+    @cached_property
+    def parents_first(self) -> tuple[str, ...]:
+        """The hyperparameters' names, each after the one that its condition depends on."""
+        ordered: list[str] = [name for name in self if name not in self.conditions]
         waiting = list(self.conditions)
         while waiting:
             ready = [name for name in waiting if self.conditions[name].parent not in waiting]
@@ -257,7 +297,7 @@ class Space:
                 raise SpaceError(f"the conditions of {sorted(waiting)} depend on each other")
             ordered += ready
             waiting = [name for name in waiting if name not in ready]
-        return ordered
+        return tuple(ordered)
 
     # ---- JSON ------------------------------------------------------------------------------
 
@@ -276,3 +316,8 @@ class Space:
 
     def _distribution(self, column: int) -> BaseDistribution:
         return self.distributions[self.names[column]]
+
+
+def _comparable(points: Array) -> Array:
+    # Adding 0 turns -0 into 0, whose bytes differ.
+    return np.nan_to_num(points, nan=-1.0).round(9) + 0.0

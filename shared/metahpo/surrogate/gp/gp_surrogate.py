@@ -32,6 +32,7 @@ class GPSurrogate:
         has_unit: Whether the warp's unit is that of the values; else it is made up, and the model
             cannot predict values.
         trust: 1 where it has past tasks for its prior; None without.
+        bar: The score to improve on; None for the model's incumbent.
     """
 
     model: ClosedFormGP
@@ -41,6 +42,7 @@ class GPSurrogate:
     effort: Effort
     has_unit: bool = True
     trust: float | None = None
+    bar: float | None = None
 
     @property
     def task_weights(self) -> Array:
@@ -56,7 +58,7 @@ class GPSurrogate:
         return self.warp.moments(mean.numpy(), np.sqrt(variance.numpy()))
 
     def improvement(self, points: Tensor) -> Improvement:
-        """Over the incumbent's posterior mean.
+        """Over the incumbent's posterior mean, or ``bar``.
 
         The logarithm is BoTorch's LogEI (Ament et al. 2023, "Unexpected improvements to expected
         improvement for Bayesian optimization", section 4.1), with the model's moments taken in
@@ -70,7 +72,8 @@ class GPSurrogate:
         """
         mean, variance = self.model.mean_and_variance(self.features(points))
         deviation = variance.clamp_min(MINIMUM_VARIANCE).sqrt()
-        u = (mean - self.model.incumbent) / deviation
+        best = self.model.incumbent if self.bar is None else self.bar
+        u = (mean - best) / deviation
         log_expected = _log_ei_helper(u) + deviation.log() + float(np.log(self.warp.unit))
         return Improvement(log_expected, torch.special.ndtr(u.detach()))
 
@@ -79,3 +82,9 @@ class GPSurrogate:
         if not len(points):
             return self
         return replace(self, model=self.model.condition_on_means(self.features.array(points)))
+
+    def relative_to(self, points: Array) -> GPSurrogate:
+        """This surrogate with the largest posterior mean at ``m x d`` points to improve on."""
+        with torch.no_grad():
+            means, _ = self.model.mean_and_variance(self.features(torch.as_tensor(points)))
+        return replace(self, bar=float(means.max()))

@@ -30,6 +30,7 @@ class NeuralSurrogate:
         task_weights: ``t``: a network attends to all past tasks at once and has no weights to
             show, so these are the prior ones.
         settings: How points near a trial are discounted, and the effort.
+        bar: The score to improve on; None for the best one observed.
     """
 
     model: NeuralModel
@@ -37,6 +38,7 @@ class NeuralSurrogate:
     log_densities: Array
     task_weights: Array
     settings: SearchSettings
+    bar: float | None = None
 
     @property
     def effort(self) -> Effort:
@@ -58,7 +60,7 @@ class NeuralSurrogate:
         return self.model.scale.warp.moments(predictive.mean.numpy(), deviation)
 
     def improvement(self, points: Tensor) -> Improvement:
-        """Over the best score, in closed form from the bars.
+        """Over the best score, or ``bar``, in closed form from the distribution's bars.
 
         The network predicts what would be observed and stays unsure even of what it has seen, so
         that the improvement alone would keep suggesting the incumbent. Within ``settings.near`` of
@@ -71,7 +73,8 @@ class NeuralSurrogate:
         Returns:
             ``batch_shape`` each.
         """
-        predictive, best = self.model.predictive(points), self.model.incumbent
+        predictive = self.model.predictive(points)
+        best = self.model.incumbent if self.bar is None else self.bar
         expected = predictive.expected_improvement(best).clamp_min(LEAST_IMPROVEMENT)
         log_expected = expected.log() + self._log_novelty(points) + self._log_unit
         with torch.no_grad():
@@ -101,3 +104,9 @@ class NeuralSurrogate:
         if not len(points):
             return self
         return replace(self, model=self.model.condition_on_means(torch.as_tensor(points)))
+
+    def relative_to(self, points: Array) -> NeuralSurrogate:
+        """This surrogate with the largest mean score at ``m x d`` points to improve on."""
+        with torch.no_grad():
+            means = self.model.predictive(torch.as_tensor(points)).mean
+        return replace(self, bar=float(means.max()))
