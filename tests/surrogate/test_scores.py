@@ -17,7 +17,7 @@ from metahpo.surrogate.scores import (
     standardising_warp,
     tells_unit,
 )
-from metahpo.tasks.task import bounded
+from metahpo.tasks.units import in_safe_unit
 
 # The time a case takes says nothing on a busy machine.
 settings.register_profile("untimed", deadline=None)
@@ -171,7 +171,7 @@ def test_tiny_values_are_told_apart():
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("warp_of", [own_warp, standardising_warp])
 def test_sentinels_for_failure_do_not_overflow(warp_of, count, sentinel):
-    values = bounded([*[sentinel] * count, 1.0, 2.0])
+    values, _ = in_safe_unit([*[sentinel] * count, 1.0, 2.0])
     assert np.isfinite(warp_of(values).scores(values)).all()
 
 
@@ -179,8 +179,8 @@ def test_sentinels_for_failure_do_not_overflow(warp_of, count, sentinel):
 def test_how_far_a_failure_lies_below_does_not_change_the_unit(sentinel):
     values = np.array([-0.2, -0.25, -0.3, -0.41, -0.5, -0.33])
     units = [
-        (own_warp(told).unit, standardising_warp(told).unit)
-        for told in (bounded([*values, -1e3]), bounded([*values, sentinel]))
+        (own_warp(np.array(told)).unit, standardising_warp(np.array(told)).unit)
+        for told in ([*values, -1e3], in_safe_unit([*values, sentinel])[0])
     ]
     assert units[1] == pytest.approx(units[0])
 

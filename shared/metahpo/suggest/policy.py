@@ -25,6 +25,7 @@ from metahpo.surrogate.study_arrays import StudyArrays, study_arrays
 from metahpo.surrogate.torch_state import own_torch_state
 from metahpo.tasks.space import Array
 from metahpo.tasks.task import Task
+from metahpo.tasks.units import times_power_of_two
 
 
 @own_torch_state()
@@ -189,7 +190,7 @@ def _maximise_improvement(situation: _Situation) -> Decision:
         if not chosen:
             hopeless = maximum.hopeless
         chosen.append(_untried(maximum.points, chosen, situation))
-    mean, deviation = _predicted(surrogate, chosen[0])
+    mean, deviation = _predicted(surrogate, chosen[0], study.exponent)
     trust = situation.trust
     return situation.decision(
         chosen,
@@ -253,10 +254,12 @@ def _untried(points: Array, chosen: Sequence[Array], situation: _Situation) -> A
     return next((point for point in fresh if key(point) not in tried), fresh[-1])
 
 
-def _predicted(surrogate: Surrogate, point: Array) -> tuple[float | None, float | None]:
-    """Mean and deviation at a point; None where they are not known or not finite."""
+def _predicted(
+    surrogate: Surrogate, point: Array, exponent: int
+) -> tuple[float | None, float | None]:
+    """Mean and deviation at a point, in the task's own unit; None where not known or not finite."""
     predicted = surrogate.predict(point[None])
     if predicted is None:
         return None, None
-    mean, deviation = float(predicted[0][0]), float(predicted[1][0])
+    mean, deviation = (float(times_power_of_two(moment, exponent)[0]) for moment in predicted)
     return (mean, deviation) if math.isfinite(mean) and math.isfinite(deviation) else (None, None)

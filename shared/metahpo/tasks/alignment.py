@@ -18,6 +18,7 @@ from optuna.distributions import CategoricalDistribution
 
 from metahpo.tasks.space import Array, Space
 from metahpo.tasks.task import Task
+from metahpo.tasks.units import in_safe_unit
 
 # Names that mean the same in the field, spelt as `_canonical` leaves them. A name alone in its
 # line is one that a pretrained surrogate was trained on. New lines go to the end: its weights
@@ -94,7 +95,8 @@ class AlignedTask:
     Attributes:
         name: The past task's name.
         points: ``n x d`` in the present space, NaN where inactive or without a counterpart.
-        values: ``n``, larger is better.
+        values: ``n``, larger is better, in a unit that is safe for arithmetic
+            (``metahpo.tasks.units``).
         shared: ``d``, whether the past task has the hyperparameter.
         overlap: Share of the hyperparameters, of both spaces together, that match.
     """
@@ -203,7 +205,8 @@ def align(task: Task, space: Space) -> AlignedTask | None:
     if not shared.any():
         return None
     union = len(task.space) + len(space) - len(matches)
-    return AlignedTask(task.name, points, task.values, shared, float(shared.sum()) / union)
+    values, _ = in_safe_unit(task.values)
+    return AlignedTask(task.name, points, values, shared, float(shared.sum()) / union)
 
 
 def _rename(configuration: Mapping[str, object], matches: Mapping[str, str]) -> dict[str, object]:

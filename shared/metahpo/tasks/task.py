@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -54,15 +54,6 @@ class Trial:
         )
 
 
-# Values beyond this, as some report for a failure, count as this: their squares are still finite.
-LARGEST_VALUE = 1e100
-
-
-def bounded(values: Sequence[float]) -> Array:
-    """Values for arithmetic: n, none beyond ``LARGEST_VALUE`` either way."""
-    return np.clip(np.asarray(values, dtype=float), -LARGEST_VALUE, LARGEST_VALUE)
-
-
 @dataclass(frozen=True)
 class Task:
     """One tuning problem: a past one, or the study in progress.
@@ -90,8 +81,8 @@ class Task:
 
     @property
     def values(self) -> Array:
-        """The values of those, n, none beyond ``LARGEST_VALUE`` either way."""
-        return bounded([float(t.value) for t in self.observed if t.value is not None])
+        """The values of those, n."""
+        return np.array([float(t.value) for t in self.observed if t.value is not None])
 
     @property
     def running(self) -> list[Trial]:
