@@ -135,6 +135,8 @@ class MetaSearch(Searcher):
         # Running trials of a sweep that was broken off: pending to the model, but without a slot.
         self._abandoned: set[str] = set()
         self._plan = Plan()
+        # Whether a model has failed, so that it is said once.
+        self._failed: set[str] = set()
 
     # ---- space, metric and mode ------------------------------------------------------------
 
@@ -205,8 +207,9 @@ class MetaSearch(Searcher):
         """Return what makes suggestions from the sweep as it is now, in any thread."""
         task, history = self._task_and_history()
         seed, sign = trial_seed(self._seed, self._suggested), sign_of(self.mode)
+        surrogate, settings, failed = self._surrogate, self._settings, self._failed
         return partial(
-            make_suggestions, task, history, count, seed, self._surrogate, self._settings, sign
+            make_suggestions, task, history, count, seed, surrogate, settings, sign, failed
         )
 
     def _task_and_history(self) -> tuple[Task, Sequence[Task]]:

@@ -62,6 +62,14 @@ def test_units_of_whole_batches_are_those_of_the_definition(values):
     assert (float(centres[1]), float(units[1])) == pytest.approx(tuple(1000 * e for e in expected))
 
 
+@given(many, st.integers(-1000, 300))
+def test_units_of_tiny_and_huge_values_are_exact(values, exponent):
+    array = np.array(values)
+    moved = torch.from_numpy(np.ldexp(array, exponent))
+    for found, expected in zip(own_units(moved), own_units(torch.from_numpy(array)), strict=True):
+        assert float(found) == np.ldexp(float(expected), exponent) or not tells_unit(array)
+
+
 @given(warps, values)
 def test_values_come_back(warp, values):
     back = warp.values(warp.scores(values))

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.problems import LINE
 
 from metahpo.tasks.alignment import align
 from metahpo.tasks.space import Space
 from metahpo.tasks.task import Task, Trial
 from metahpo.tasks.units import LARGEST_VALUE, in_safe_unit, times_power_of_two
-from support.problems import LINE
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")

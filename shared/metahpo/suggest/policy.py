@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -23,9 +24,14 @@ from metahpo.surrogate.contract import Surrogate, SurrogateFamily
 from metahpo.surrogate.registry import DEFAULT, surrogate_family
 from metahpo.surrogate.study_arrays import StudyArrays, study_arrays
 from metahpo.surrogate.torch_state import own_torch_state
+from metahpo.tasks.distributions import SpaceError
 from metahpo.tasks.space import Array
 from metahpo.tasks.task import Task
 from metahpo.tasks.units import times_power_of_two
+
+
+class ModelError(ArithmeticError):
+    """A model cannot be fitted to a task's data, or its acquisition function be maximised."""
 
 
 @own_torch_state()
@@ -57,21 +63,38 @@ def suggest(
         The configurations and the reasons. The same arguments give the same decision.
 
     Raises:
-        ValueError: For a count below 1, a space without hyperparameters, or a file that holds
-            no weights.
+        ValueError: For a count below 1, a space without hyperparameters or with conditions that
+            depend on each other, or a file that holds no weights.
         OSError: The weights cannot be read.
+        ArithmeticError, RuntimeError: A model cannot be fitted to the data.
     """
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")
     if not len(task.space):
         raise ValueError("the space has no hyperparameters")
-    view = History.of(history).view(task, settings, define_by_run=define_by_run)
-    study = study_arrays(task, view.aligned.space)
-    rng = np.random.default_rng(seed)
-    situation = _Situation(study, view, surrogate_family(surrogate), settings, count, rng)
-    # The first way that has something to say decides; the last one always has.
-    decisions = (way(situation) for way in _WAYS)
-    return next(decision for decision in decisions if decision is not None)
+    family = surrogate_family(surrogate)
+    with _numerical_errors():
+        view = History.of(history).view(task, settings, define_by_run=define_by_run)
+        study = study_arrays(task, view.aligned.space)
+        rng = np.random.default_rng(seed)
+        situation = _Situation(study, view, family, settings, count, rng)
+        # The first way that has something to say decides; the last one always has.
+        decisions = (way(situation) for way in _WAYS)
+        return next(decision for decision in decisions if decision is not None)
+
+
+@contextmanager
+def _numerical_errors() -> Iterator[None]:
+    """Tell ValueErrors of models from those of arguments, which were raised before.
+
+    Linear algebra, trees and networks raise them for data that they cannot fit.
+    """
+    try:
+        yield
+    except SpaceError:
+        raise
+    except ValueError as error:
+        raise ModelError(f"{type(error).__name__}: {error}") from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -257,7 +280,7 @@ def _untried(points: Array, chosen: Sequence[Array], situation: _Situation) -> A
 def _predicted(
     surrogate: Surrogate, point: Array, exponent: int
 ) -> tuple[float | None, float | None]:
-    """Mean and deviation at a point, in the task's own unit; None where not known or not finite."""
+    """Mean and deviation at a point, in the task's own unit; None where unknown or infinite."""
     predicted = surrogate.predict(point[None])
     if predicted is None:
         return None, None
