@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution
 
+from metahpo.tasks.distributions import is_number
 from metahpo.tasks.space import Array, Space
 from metahpo.tasks.task import Task
 from metahpo.tasks.units import in_safe_unit
@@ -225,7 +226,7 @@ def _compatible(past_name: str, present_name: str, past: Space, present: Space) 
         return True
     if isinstance(ours, CategoricalDistribution) != isinstance(theirs, CategoricalDistribution):
         # Between choices and a range only numbers pass; a switch is none.
-        values = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+        values = [v for v in values if is_number(v)]
     if not values:
         return False
     one = Space({present_name: ours})
