@@ -142,6 +142,8 @@ class SearchSettings:
             evaluated.
         few_levels: A number with more levels than this is climbed as if it were continuous, and
             only then snapped.
+        most_choices: Choices of a hyperparameter that are tried one by one at each start: those of
+            the best trials and candidates, and others at random.
         near: Distance, in ranges over all hyperparameters together, within which a point of a
             network's choice says little that a trial did not say.
         least_new: What is left of a point's expected improvement where it repeats a trial.
@@ -159,6 +161,7 @@ class SearchSettings:
     network_effort: Effort = Effort(samples=256, neighbours=20, starts=4, iterations=3, turns=1)
     candidates: int = 100
     few_levels: int = 32
+    most_choices: int = 128
     near: float = 0.03
     least_new: float = 1e-4
     jitter: float = 0.005

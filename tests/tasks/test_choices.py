@@ -70,7 +70,8 @@ def test_equal_keys_have_equal_hashes_and_stricter_ones_are_looser_ones(one, oth
 @pytest.mark.parametrize(
     ("one", "other"),
     [(1, 1.0), (1, np.int64(1)), (NAN, np.float32("nan")), ((1, [2]), [1, (2.0,)]),
-     ("a", np.str_("a")), (Layer(1), Layer(1)), ({"a": NAN}, {"a": NAN}), (True, np.bool_(True)), (relu, relu)],
+     ("a", np.str_("a")), (Layer(1), Layer(1)), ({"a": NAN}, {"a": NAN}), (relu, relu),
+     (True, np.bool_(True))],
 )  # fmt: skip
 def test_the_same_choice(one, other):
     assert same_choice(one, other)

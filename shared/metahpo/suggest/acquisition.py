@@ -67,9 +67,11 @@ def maximise(
     probabilities = improvement.probability.numpy()[: effort.samples]
     hopeless = hopeless_part(space, pool[: effort.samples], probabilities, settings)
     found = _largest(pool, improvement.log_expected.numpy(), effort.starts)
+    promising = np.concatenate([best, candidates])
     for _ in range(effort.turns):
         climbed = _climb(acquisition, space, found[0], effort.iterations)
-        changed = _single_changes(space, climbed, hopeless, settings.few_levels)
+        positions = _tried_positions(space, promising, settings, rng)
+        changed = _single_changes(space, climbed, positions, hopeless)
         fresh = np.concatenate([climbed, changed])
         values = _evaluate(acquisition, fresh).log_expected.numpy()
         found = _largest(
@@ -147,36 +149,70 @@ def _climb(acquisition: Acquisition, space: Space, points: Array, iterations: in
     return _canonical(space, climbed)
 
 
-def _single_changes(
-    space: Space, points: Array, hopeless: Mapping[str, Part], few_levels: int
-) -> Array:
-    """Every point with one discrete value changed: another choice, one level up or down."""
-    changed: list[Array] = []
+def _tried_positions(
+    space: Space, promising: Array, settings: SearchSettings, rng: np.random.Generator
+) -> dict[int, Array]:
+    """Positions of the levels that are tried one by one, by column, ascending.
+
+    Args:
+        space: The space.
+        promising: ``m x d`` points whose choices come first where there are too many.
+        settings: How many levels are few, and how many choices are tried.
+        rng: Of the other choices where there are too many.
+    """
+    positions: dict[int, Array] = {}
     for column, levels in enumerate(space.levels):
-        if not 2 <= levels <= few_levels and not space.is_categorical[column]:
+        if not 2 <= levels <= settings.few_levels and not space.is_categorical[column]:
             continue
-        positions = space.level_positions(column)
+        all_of_them = space.level_positions(column)
+        if levels > settings.most_choices:
+            own = promising[:, column]
+            known = dict.fromkeys((own[(own >= 0.0) & (own <= 1.0)] * levels).astype(int).tolist())
+            drawn = rng.choice(levels, settings.most_choices, replace=False).tolist()
+            indices = [*list(known)[: settings.most_choices // 2], *drawn]
+            chosen = np.array(list(dict.fromkeys(indices))[: settings.most_choices])
+            all_of_them = all_of_them[np.sort(chosen.clip(0, levels - 1))]
+        positions[column] = all_of_them
+    return positions
+
+
+def _single_changes(
+    space: Space, points: Array, positions: Mapping[int, Array], hopeless: Mapping[str, Part]
+) -> Array:
+    """Every point with one discrete value changed: another choice, one level up or down.
+
+    Args:
+        space: The space.
+        points: ``n x d``.
+        positions: From ``_tried_positions``.
+        hopeless: Choices that are left out.
+    """
+    changed: list[Array] = []
+    for column, levels in positions.items():
+        left_out = _hopeless_positions(space, column, hopeless)
         for point in points:
-            for position in _other_positions(space, column, point[column], positions, hopeless):
-                neighbour = point.copy()
-                neighbour[column] = position
-                changed.append(neighbour)
+            others = _other_positions(space, column, point[column], levels)
+            others = others[~np.isin(others, left_out)]
+            neighbours = np.repeat(point[None], len(others), axis=0)
+            neighbours[:, column] = others
+            changed.append(neighbours)
     if not changed:
         return np.empty((0, len(space)))
-    return space.activate(np.stack(changed))
+    return space.activate(np.concatenate(changed))
 
 
-def _other_positions(
-    space: Space, column: int, position: float, positions: Array, hopeless: Mapping[str, Part]
-) -> Array:
+def _other_positions(space: Space, column: int, position: float, positions: Array) -> Array:
     """Positions of the levels that one at ``position`` may be changed to."""
     if np.isnan(position):
         return positions[:0]
+    if space.is_categorical[column]:
+        return positions[np.abs(positions - position) > 0.5 / space.levels[column]]
     current = int(np.argmin(np.abs(positions - position)))
-    if not space.is_categorical[column]:
-        return positions[[i for i in (current - 1, current + 1) if 0 <= i < len(positions)]]
+    return positions[[i for i in (current - 1, current + 1) if 0 <= i < len(positions)]]
+
+
+def _hopeless_positions(space: Space, column: int, hopeless: Mapping[str, Part]) -> Array:
+    """Positions of the choices of a hyperparameter that are hopeless."""
     name = space.names[column]
     choices = hopeless[name].choices if name in hopeless else ()
-    left_out = space.encode([{name: choice} for choice in choices])[:, column]
-    others = np.delete(positions, current)
-    return others[~np.isin(others, left_out)]
+    return space.encode([{name: choice} for choice in choices])[:, column]
