@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from optuna.distributions import BaseDistribution
 from optuna.samplers import PartialFixedSampler
 from optuna.samplers._base import _process_constraints_after_trial
-from optuna.storages import BaseStorage, RDBStorage, _CachedStorage
+from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage, _CachedStorage
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -52,6 +52,11 @@ def study_attribute(study: Study, key: str) -> Any:
 def set_study_attribute(study: Study, key: str, value: Any) -> None:
     """Set a system attribute of a study to something that JSON can hold."""
     study._storage.set_study_system_attr(study._study_id, key, value)
+
+
+def keeps_objects(study: Study) -> bool:
+    """Whether attributes of a study and of its trials may be any object, not JSON alone."""
+    return isinstance(study._storage, InMemoryStorage)
 
 
 # ---- trials --------------------------------------------------------------------------------

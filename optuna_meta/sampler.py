@@ -29,6 +29,7 @@ from metahpo.suggest.plugin import (
     checked_seed,
     fresh_seed,
     random_configuration,
+    report_failure,
     suggest,
     trial_seed,
 )
@@ -127,6 +128,8 @@ class MetaSampler(BaseSampler):
         self._settings = settings or PolicySettings()
         self._seed = fresh_seed() if seed is None else checked_seed(seed)
         self._warn_independent_sampling = warn_independent_sampling
+        # Studies in which a model has failed, so that it is said once.
+        self._failed_studies: set[str] = set()
 
     def reseed_rng(self) -> None:
         """Change the seed; Optuna calls this in each thread of ``n_jobs > 1``."""
@@ -274,8 +277,8 @@ class MetaSampler(BaseSampler):
             define_by_run=True,
             surrogate=self._surrogate,
             settings=self._settings,
-            on_failure=lambda error: _logger.warning(
-                f"Trial {trial.number}: the model failed ({error!r}).", exc_info=True
+            on_failure=lambda error: report_failure(
+                error, f"Study {task.name!r}", self._failed_studies, _logger
             ),
         )
 

@@ -13,8 +13,14 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from metahpo.suggest.decision_record import DecisionRecord
+from metahpo.tasks.choices import holds_in_json
 from metahpo.tasks.space import Configuration
-from optuna_meta._optuna import enqueued_params, set_trial_attribute, trial_attribute
+from optuna_meta._optuna import (
+    enqueued_params,
+    keeps_objects,
+    set_trial_attribute,
+    trial_attribute,
+)
 
 CONFIGURATION_ATTR = "metahpo:configuration"
 DECISION_ATTR = "metahpo:decision"
@@ -23,8 +29,17 @@ DECISION_ATTR = "metahpo:decision"
 def write_decision(
     study: Study, trial: FrozenTrial, configuration: Configuration, decision: DecisionRecord
 ) -> None:
-    """Write what was decided for a trial, for the other workers and for people."""
-    set_trial_attribute(study, trial, CONFIGURATION_ATTR, dict(configuration))
+    """Write what was decided for a trial, for the other workers and for people.
+
+    Only memory can hold every choice. What a history's objects have no place for in the study's
+    storage, the study itself cannot be about.
+    """
+    kept = {
+        name: value
+        for name, value in configuration.items()
+        if keeps_objects(study) or holds_in_json(value)
+    }
+    set_trial_attribute(study, trial, CONFIGURATION_ATTR, kept)
     set_trial_attribute(study, trial, DECISION_ATTR, decision.to_json())
 
 

@@ -16,6 +16,7 @@ from optuna.distributions import (
     distribution_to_json,
 )
 
+from metahpo.tasks.choices import choice_key
 from metahpo.tasks.distributions import parse_distribution
 from raytune_meta._ray import (
     Categorical,
@@ -57,7 +58,7 @@ def to_distribution(name: str, domain: Domain) -> tuple[BaseDistribution, float 
     if isinstance(domain, Integer) and isinstance(sampler, Uniform | LogUniform):
         return _integer(name, domain, quantum, log)
     if isinstance(domain, Categorical) and isinstance(sampler, Uniform):
-        choices = {(type(choice), choice): choice for choice in domain.categories}
+        choices = {choice_key(choice): choice for choice in domain.categories}
         return CategoricalDistribution(tuple(choices.values())), None
     raise ValueError(
         f"hyperparameter {name!r}: MetaSearch does not support parameters of type "

@@ -16,6 +16,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from metahpo.tasks.choices import choice_key
 from metahpo.tasks.space import Configuration, Space
 from raytune_meta.trial_folder import as_float
 
@@ -53,7 +54,7 @@ def _distribution(values: list[Any]) -> BaseDistribution | None:
             return IntDistribution(low, high, log=log)
         return FloatDistribution(low, high, log=log)
     # By type as well: True is not 1.
-    choices = {(type(value), value): value for value in values}
+    choices = {choice_key(value): value for value in values}
     is_label = len(choices) == len(values) > LABELS_FROM
     if len(choices) == 1 or (is_label and all(isinstance(value, str) for value in values)):
         return None

@@ -13,12 +13,13 @@ as it does in the folders of past experiments.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
+from metahpo.tasks.choices import Match, choice_key
 from metahpo.tasks.space import Condition, Configuration, Space
 from raytune_meta._ray import Categorical, Domain
 from raytune_meta.domains import Scalar, as_plain, rounded, to_distribution
@@ -261,7 +262,7 @@ def _distinguishing_key(categories: Sequence[Any]) -> str | None:
     for key in categories[0]:
         values = [category.get(key, _MISSING) for category in categories]
         plain = isinstance(key, str) and all(isinstance(value, Scalar) for value in values)
-        if plain and len({(type(value), value) for value in values}) == len(values):
+        if plain and len(set(map(choice_key, values))) == len(values):
             return key
     return None
 
@@ -270,9 +271,12 @@ def _labels(categories: Sequence[Any], key: str | None) -> list[Any]:
     if key is not None:
         return [category[key] for category in categories]
     labels: list[Any] = []
+    taken: set[Hashable] = set()
     for number, category in enumerate(categories):
         label = category if isinstance(category, Scalar) else _text(category, number)
-        labels.append(f"{label} (option {number})" if label in labels else label)
+        identity = choice_key(label, Match.EQUALITY)
+        labels.append(f"{label} (option {number})" if identity in taken else label)
+        taken.add(identity)
     return labels
 
 
@@ -313,7 +317,7 @@ def _option(node: _Choice, label: Any) -> _Node:
 
 def _same(one: Any, other: Any) -> bool:
     # By type as well: True is not 1.
-    return type(one) is type(other) and one == other
+    return choice_key(one) == choice_key(other)
 
 
 # ---- trees -> configurations ---------------------------------------------------------------

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 from metahpo.settings import PolicySettings
 from metahpo.suggest.decision_record import DecisionRecord, record_of
-from metahpo.suggest.plugin import suggest
+from metahpo.suggest.plugin import report_failure, suggest
 from metahpo.tasks.task import Task
 
 _logger = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ def make_suggestions(
     surrogate: str,
     settings: PolicySettings,
     sign: float,
+    reported: set[str],
     fixed: Mapping[str, Any] | None = None,
 ) -> list[Suggestion]:
     """Return the policy's configurations, each with why.
@@ -50,6 +51,7 @@ def make_suggestions(
         surrogate: As in ``metahpo.suggest.policy.suggest``.
         settings: As in ``metahpo.suggest.policy.suggest``.
         sign: 1 if the metric is maximised, -1 if it is minimised.
+        reported: The sweeps whose models have failed so far, as ``report_failure`` keeps them.
         fixed: As in ``metahpo.suggest.policy.suggest``.
     """
     decision = suggest(
@@ -61,7 +63,7 @@ def make_suggestions(
         surrogate=surrogate,
         settings=settings,
         fixed=fixed,
-        on_failure=lambda error: _logger.warning(f"The model failed ({error!r}).", exc_info=True),
+        on_failure=lambda error: report_failure(error, task.name.title(), reported, _logger),
     )
     return [
         (dict(configuration), record_of(decision, sign, position))

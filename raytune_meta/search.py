@@ -149,6 +149,8 @@ class MetaSearch(Searcher):
         # Running trials of a sweep that was broken off: pending to the model, but without a slot.
         self._abandoned: set[str] = set()
         self._plan = Plan()
+        # Whether a model has failed, so that it is said once.
+        self._failed: set[str] = set()
 
     # ---- space, metric and mode ------------------------------------------------------------
 
@@ -227,7 +229,7 @@ class MetaSearch(Searcher):
         """Return what makes suggestions from the sweep as it is now, in any thread."""
         task, history = self._task_and_history()
         seed, sign = trial_seed(self._seed, self._suggested), sign_of(self.mode)
-        options = self._surrogate, self._settings, sign, fixed
+        options = self._surrogate, self._settings, sign, self._failed, fixed
         return partial(make_suggestions, task, history, count, seed, *options)
 
     def _task_and_history(self) -> tuple[Task, Sequence[Task]]:

@@ -16,6 +16,7 @@ from optuna.trial import TrialState as OptunaState
 from metahpo import Space, Task, Trial, TrialState
 from metahpo.metafeatures import extract
 from metahpo.suggest.decision import Decision, Source
+from metahpo.surrogate.registry import register_surrogate, surrogate_names
 from optuna_meta import MetaSampler, explain
 
 LR = FloatDistribution(1e-5, 1.0, log=True)
@@ -541,8 +542,30 @@ def test_a_model_that_fails_does_not_end_the_study(monkeypatch, logged, error):
     study.optimize(square, n_trials=3)
     assert len({trial.params["x"] for trial in study.trials}) == 3
     assert "fallback" in explain(study.trials[-1])
+    assert len(logged) == 1
+    assert "the model failed" in logged[0]
+
+
+def test_data_that_a_model_cannot_fit_do_not_end_the_study(monkeypatch, logged):
+    """As linear algebra and trees say it, with a ValueError; only a warning, once a study."""
+
+    class Unfit:
+        def is_informed(self, *_):
+            return True
+
+        def fit(self, *_):
+            raise ValueError("Input contains NaN.")
+
+    name = "unfit for all data"
+    if name not in surrogate_names():
+        register_surrogate(name, Unfit)
+    sampler = pickle.loads(pickle.dumps(MetaSampler(seed=0, surrogate=name)))
+    for _ in range(2):
+        study = optuna.create_study(sampler=sampler)
+        study.optimize(square, n_trials=4)
+        assert len({trial.params["x"] for trial in study.trials}) == 4
+        assert "Input contains NaN" in explain(study.trials[-1])
     assert len(logged) == 2
-    assert all("the model failed" in message for message in logged)
 
 
 @pytest.mark.parametrize("error", [TypeError, ValueError])

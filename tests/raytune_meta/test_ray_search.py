@@ -431,7 +431,7 @@ def test_a_model_that_fails_does_not_end_the_sweep(monkeypatch, caplog):
     monkeypatch.setattr("metahpo.suggest.policy.suggest", fail)
     search = searcher(limit=3)
     assert all(search.suggest(str(i)) for i in range(3))
-    assert "The model failed" in caplog.text
+    assert caplog.text.count("the model failed") == 1
     assert "fallback" in search.explain("0")
 
 

@@ -261,6 +261,23 @@ def test_of_few_levels_one_changes_in_each_turn(few_levels, reached):
     np.testing.assert_allclose(found.points, space.encode([{"n": min(start + reached, 7)}]))
 
 
+def test_of_many_choices_some_are_tried_the_promising_ones_among_them():
+    space = Space({"c": CategoricalDistribution(range(2000)), "x": UNIT})
+    promising = space.encode([{"c": i, "x": 0.5} for i in (7, 1900)])
+    evaluated: list[np.ndarray] = []
+
+    def watched(points: Tensor) -> Improvement:
+        evaluated.append(points.detach().numpy())
+        return improvement(-((points[..., 0] - promising[0, 0]) ** 2) - points[..., 1])
+
+    options = {"samples": 4, "neighbours": 0, "starts": 2, "turns": 1}
+    found = maximum(watched, space, promising[:1], candidates=promising[1:], **options)
+    changed = evaluated[-1]
+    assert len(changed) <= 2 * (1 + SearchSettings().most_choices)
+    assert {7, 1900} <= {c["c"] for c in space.decode(changed)}
+    assert space.decode(found.points)[0]["c"] == 7
+
+
 # ---- the samples ---------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from metahpo.surrogate.features import ONE_HOT_SCALE, FeatureMap
+from metahpo.surrogate.features import MOST_ONE_HOT, ONE_HOT_SCALE, FeatureMap
 from metahpo.tasks.alignment import AlignedTask
 from metahpo.tasks.space import Condition, Space
 
@@ -192,3 +192,32 @@ def test_the_constant_lies_between_active_and_inactive():
     # Numbers and activities halfway; no choice is chosen.
     expected = [0.5, 0, 0, 0, 0.5, 0.5, 0, 0, 0, 0.5, 0.5]
     np.testing.assert_array_equal(FeatureMap(MIXED).constant, expected)
+
+
+def test_many_choices_lie_about_one_range_apart_in_few_features():
+    count = 5000
+    space = Space(
+        {"x": FloatDistribution(0, 1), "c": CategoricalDistribution(range(count)), "d": OPTIMIZER},
+        {"c": Condition("d", choices=("sgd",))},
+    )
+    features = FeatureMap(space)
+    points = np.array([[0.5, (i + 0.5) / count, 0.25] for i in range(400)] + [[0.5, np.nan, 0.75]])
+    X = features.array(points)
+    assert len(features.owner) == X.shape[1] == 1 + MOST_ONE_HOT + 2 + 1
+    squares = np.square(X[:400, None] - X[None, :400]).sum(-1)
+    others = squares[np.triu_indices(400, 1)]
+    # Four standard deviations of a mean of random signs, and of the farthest of 80,000 pairs six.
+    assert abs(others.mean() - 1.0) < 0.01
+    assert abs(others - 1.0).max() < 6 / math.sqrt(MOST_ONE_HOT)
+    assert (np.diag(squares) == 0).all()
+    # One without a choice: half a range off, as one-hot, and the activity.
+    own = np.square(X[:400, 1 : 1 + MOST_ONE_HOT] - X[400, 1 : 1 + MOST_ONE_HOT]).sum(-1)
+    np.testing.assert_allclose(own, 0.5)
+    np.testing.assert_array_equal(FeatureMap(space).array(points), X)
+
+
+def test_features_of_many_choices_are_differentiable_in_the_numbers():
+    space = Space({"x": FloatDistribution(0, 1), "c": CategoricalDistribution(range(500))})
+    points = torch.tensor([[0.3, 0.3], [0.4, 0.9]], dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(FeatureMap(space)(points).square().sum(), points)
+    torch.testing.assert_close(gradient, torch.tensor([[0.6, 0.0], [0.8, 0.0]]).double())

@@ -17,7 +17,7 @@ from metahpo.surrogate.scores import (
     standardising_warp,
     tells_unit,
 )
-from metahpo.tasks.task import bounded
+from metahpo.tasks.units import in_safe_unit
 
 # The time a case takes says nothing on a busy machine.
 settings.register_profile("untimed", deadline=None)
@@ -60,6 +60,14 @@ def test_units_of_whole_batches_are_those_of_the_definition(values):
     expected = plain_units(array)
     assert (float(own_warp(array).centre), own_warp(array).unit) == pytest.approx(expected)
     assert (float(centres[1]), float(units[1])) == pytest.approx(tuple(1000 * e for e in expected))
+
+
+@given(many, st.integers(-1000, 300))
+def test_units_of_tiny_and_huge_values_are_exact(values, exponent):
+    array = np.array(values)
+    moved = torch.from_numpy(np.ldexp(array, exponent))
+    for found, expected in zip(own_units(moved), own_units(torch.from_numpy(array)), strict=True):
+        assert float(found) == np.ldexp(float(expected), exponent) or not tells_unit(array)
 
 
 @given(warps, values)
@@ -171,7 +179,7 @@ def test_tiny_values_are_told_apart():
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("warp_of", [own_warp, standardising_warp])
 def test_sentinels_for_failure_do_not_overflow(warp_of, count, sentinel):
-    values = bounded([*[sentinel] * count, 1.0, 2.0])
+    values, _ = in_safe_unit([*[sentinel] * count, 1.0, 2.0])
     assert np.isfinite(warp_of(values).scores(values)).all()
 
 
@@ -179,8 +187,8 @@ def test_sentinels_for_failure_do_not_overflow(warp_of, count, sentinel):
 def test_how_far_a_failure_lies_below_does_not_change_the_unit(sentinel):
     values = np.array([-0.2, -0.25, -0.3, -0.41, -0.5, -0.33])
     units = [
-        (own_warp(told).unit, standardising_warp(told).unit)
-        for told in (bounded([*values, -1e3]), bounded([*values, sentinel]))
+        (own_warp(np.array(told)).unit, standardising_warp(np.array(told)).unit)
+        for told in ([*values, -1e3], in_safe_unit([*values, sentinel])[0])
     ]
     assert units[1] == pytest.approx(units[0])
 

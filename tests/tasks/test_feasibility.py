@@ -13,7 +13,8 @@ from support.problems import LINE
 from metahpo.surrogate.study_arrays import study_arrays
 from metahpo.tasks.alignment import align
 from metahpo.tasks.feasibility import DEPTH, MARGIN, effective_values, total_violation
-from metahpo.tasks.task import LARGEST_VALUE, Task, Trial, TrialState
+from metahpo.tasks.task import Task, Trial, TrialState
+from metahpo.tasks.units import LARGEST_VALUE
 
 SIZES = st.floats(1e-290, LARGEST_VALUE)
 VALUES = st.one_of(st.just(0.0), SIZES, SIZES.map(lambda size: -size), st.floats(-3.0, 3.0))

@@ -81,9 +81,11 @@ def maximise(
     if cells is not None:
         return Maximum(_largest(cells, values[effort.samples :], effort.starts)[0], hopeless)
     found = _largest(pool, values, effort.starts)
+    promising = np.concatenate([best, candidates])
     for _ in range(effort.turns):
         climbed = _climb(acquisition, space, found[0], effort.iterations, held)
-        changed = _single_changes(space, climbed, hopeless, settings.few_levels, held)
+        positions = _tried_positions(space, promising, settings, rng, held)
+        changed = _single_changes(space, climbed, positions, hopeless, held)
         fresh = np.concatenate([climbed, changed])
         values = _evaluate(acquisition, fresh).log_expected.numpy()
         found = _largest(
@@ -158,36 +160,81 @@ def _climb(
     return space.canonical(climbed, held)
 
 
-def _single_changes(
-    space: Space, points: Array, hopeless: Mapping[str, Part], few_levels: int, held: Array
-) -> Array:
-    """Every point with one discrete value changed: another choice, one level up or down."""
-    changed: list[Array] = []
+def _tried_positions(
+    space: Space,
+    promising: Array,
+    settings: SearchSettings,
+    rng: np.random.Generator,
+    held: Array,
+) -> dict[int, Array]:
+    """Positions of the levels that are tried one by one, by column, ascending.
+
+    Args:
+        space: The space.
+        promising: ``m x d`` points whose choices come first where there are too many.
+        settings: How many levels are few, and how many choices are tried.
+        rng: Of the other choices where there are too many.
+        held: ``d``, positions of columns without a choice; NaN elsewhere.
+    """
+    positions: dict[int, Array] = {}
     for column, levels in enumerate(space.levels):
-        few = 2 <= levels <= few_levels or space.is_categorical[column]
+        few = 2 <= levels <= settings.few_levels or space.is_categorical[column]
         if not few or not np.isnan(held[column]):
             continue
+        all_of_them = space.level_positions(column)
+        if levels > settings.most_choices:
+            own = promising[:, column]
+            known = dict.fromkeys((own[(own >= 0.0) & (own <= 1.0)] * levels).astype(int).tolist())
+            drawn = rng.choice(levels, settings.most_choices, replace=False).tolist()
+            indices = [*list(known)[: settings.most_choices // 2], *drawn]
+            chosen = np.array(list(dict.fromkeys(indices))[: settings.most_choices])
+            all_of_them = all_of_them[np.sort(chosen.clip(0, levels - 1))]
+        positions[column] = all_of_them
+    return positions
+
+
+def _single_changes(
+    space: Space,
+    points: Array,
+    positions: Mapping[int, Array],
+    hopeless: Mapping[str, Part],
+    held: Array,
+) -> Array:
+    """Every point with one discrete value changed: another choice, one level up or down.
+
+    Args:
+        space: The space.
+        points: ``n x d``.
+        positions: From ``_tried_positions``.
+        hopeless: Choices that are left out.
+        held: ``d``, positions that all points have; NaN where there is a choice.
+    """
+    changed: list[Array] = []
+    for column, levels in positions.items():
+        left_out = _hopeless_positions(space, column, hopeless)
         for point in points:
-            for position in _other_positions(space, column, point[column], hopeless):
-                neighbour = point.copy()
-                neighbour[column] = position
-                changed.append(neighbour)
+            others = _other_positions(space, column, point[column], levels)
+            others = others[~np.isin(others, left_out)]
+            neighbours = np.repeat(point[None], len(others), axis=0)
+            neighbours[:, column] = others
+            changed.append(neighbours)
     if not changed:
         return np.empty((0, len(space)))
-    return space.canonical(np.stack(changed), held)
+    return space.canonical(np.concatenate(changed), held)
 
 
-def _other_positions(
-    space: Space, column: int, position: float, hopeless: Mapping[str, Part]
-) -> Array:
+def _other_positions(space: Space, column: int, position: float, positions: Array) -> Array:
     """Positions of the levels that one at ``position`` may be changed to."""
     if np.isnan(position):
-        return np.empty(0)
-    if not space.is_categorical[column]:
-        return space.adjacent_levels(column, position)
-    positions = space.level_positions(column)
+        return positions[:0]
+    if space.is_categorical[column]:
+        return positions[np.abs(positions - position) > 0.5 / space.levels[column]]
+    current = int(np.argmin(np.abs(positions - position)))
+    return positions[[i for i in (current - 1, current + 1) if 0 <= i < len(positions)]]
+
+
+def _hopeless_positions(space: Space, column: int, hopeless: Mapping[str, Part]) -> Array:
+    """Positions of the choices of a hyperparameter that are hopeless."""
     name = space.names[column]
     choices = hopeless[name].choices if name in hopeless else ()
-    left_out = space.encode([{name: choice} for choice in choices])[:, column]
-    others = np.delete(positions, int(np.argmin(np.abs(positions - position))))
-    return others[~np.isin(others, left_out)]
+    return space.encode([{name: choice} for choice in choices])[:, column]

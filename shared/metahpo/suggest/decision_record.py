@@ -8,10 +8,13 @@ stores anyway. ``record_of`` is the only place where one becomes the other.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from metahpo.suggest.decision import Decision, Part, Source
+from metahpo.tasks.choices import choice_text, holds_in_json
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,12 @@ class DecisionRecord:
     hopeless: Mapping[str, Part] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the record as what JSON can hold."""
-        return asdict(self)
+        """Return the record as what JSON can hold: of any other choice, its text."""
+        parts = {
+            name: {"ranges": part.ranges, "choices": tuple(map(_in_json, part.choices))}
+            for name, part in self.hopeless.items()
+        }
+        return asdict(replace(self, hopeless={})) | {"hopeless": parts}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> DecisionRecord:
@@ -83,6 +90,11 @@ def record_of(decision: Decision, sign: float, position: int = 0) -> DecisionRec
         deviation=None if mean is None else decision.deviation,
         hopeless=decision.hopeless,
     )
+
+
+def _in_json(choice: Any) -> Any:
+    choice = choice.item() if isinstance(choice, np.generic) else choice
+    return choice if holds_in_json(choice) else choice_text(choice)
 
 
 def _part(recorded: Mapping[str, Any]) -> Part:

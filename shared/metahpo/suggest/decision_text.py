@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from metahpo.suggest.decision import Part, Source
 from metahpo.suggest.decision_record import DecisionRecord
+from metahpo.tasks.choices import choice_text
 
 _NAMED_TASKS = 5
 _ORIGINS = {
@@ -66,7 +67,7 @@ def _hopeless(parts: Mapping[str, Part]) -> str:
 
 
 def _named_part(name: str, part: Part) -> str:
-    shown = [*(_range(low, high) for low, high in part.ranges), *map(repr, part.choices)]
+    shown = [*(_range(low, high) for low, high in part.ranges), *map(choice_text, part.choices)]
     return f"{name} {' or '.join(shown)}"
 
 

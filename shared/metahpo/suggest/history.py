@@ -6,7 +6,7 @@ how much, their conditions, their best configurations - is made once and kept wi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, overload
@@ -21,6 +21,7 @@ from metahpo.surrogate.aligned_history import AlignedHistory
 from metahpo.surrogate.cache import Cache
 from metahpo.surrogate.features import FeatureMap
 from metahpo.tasks.alignment import AlignedTask, align, thinned
+from metahpo.tasks.choices import distribution_key
 from metahpo.tasks.conditions import infer_conditions, joined
 from metahpo.tasks.space import Array, Condition, Configuration, Space
 from metahpo.tasks.task import Task
@@ -141,9 +142,8 @@ class History(Sequence[Task]):
         metafeatures = dict(task.metafeatures) if settings.metafeatures else {}
         space = self._extended_space(task) if define_by_run else task.space
         key = (
-            # Their text: in JSON, lists and tuples among the choices would look the same.
-            tuple((name, repr(d)) for name, d in space.distributions.items()),
-            tuple(sorted((name, repr(condition)) for name, condition in space.conditions.items())),
+            space.key_of_distributions,
+            frozenset((name, condition.key) for name, condition in space.conditions.items()),
             tuple(sorted(metafeatures.items())),
             settings,
         )
@@ -161,10 +161,11 @@ class History(Sequence[Task]):
         if not self._tasks:
             return None
         weights = metafeature_weights(metafeatures, [task.metafeatures for task in self])
-        votes: dict[tuple[tuple[str, str], ...], float] = {}
-        spaces: dict[tuple[tuple[str, str], ...], Space] = {}
+        votes: dict[Hashable, float] = {}
+        spaces: dict[Hashable, Space] = {}
         for task, weight in zip(self, weights, strict=True):
-            key = tuple(sorted(task.space.to_json().items()))
+            # In whatever order the hyperparameters are.
+            key = frozenset((n, distribution_key(d)) for n, d in task.space.distributions.items())
             votes[key] = votes.get(key, 0.0) + float(weight)
             spaces.setdefault(key, task.space)
         return spaces[max(votes, key=lambda key: votes[key])]

@@ -5,6 +5,7 @@ Importing this file does not import the policy: that imports torch, which takes 
 
 from __future__ import annotations
 
+import logging
 import math
 import numbers
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,8 +22,8 @@ from metahpo.tasks.task import Task
 if TYPE_CHECKING:
     from metahpo.suggest.history import History
 
-# Errors of a model's linear algebra on data that it cannot fit. A user's mistake raises TypeError
-# or ValueError and is not caught.
+# Errors of a model on data that it cannot fit; the policy makes ArithmeticErrors of ValueErrors
+# that its models raise. A user's mistake raises TypeError or ValueError and is not caught.
 _NUMERICAL_ERRORS = (RuntimeError, ArithmeticError, np.linalg.LinAlgError)
 
 
@@ -71,6 +72,27 @@ def suggest(
         reason = f"The model failed ({type(error).__name__}: {error}): drawn at random."
         drawn = tuple(random_configuration(task.space, rng, fixed) for _ in range(count))
         return Decision(drawn, Source.FALLBACK, reason)
+
+
+def report_failure(
+    error: Exception, study: str, reported: set[str], logger: logging.Logger
+) -> None:
+    """Log that a study's model failed: a warning once, tracebacks at level DEBUG.
+
+    Args:
+        error: The model's error, which is being handled.
+        study: Names the study to people.
+        reported: The studies with a warning so far; this one is added.
+        logger: The host's.
+    """
+    logger.debug(f"{study}: the model failed", exc_info=True)
+    if study in reported:
+        return
+    reported.add(study)
+    logger.warning(
+        f"{study}: the model failed ({error}). Trials for which it fails are drawn at random, "
+        "and their explanations say so; only the first of a study is logged as a warning."
+    )
 
 
 def kept_history(tasks: Iterable[Task]) -> History:

@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -23,13 +24,19 @@ from metahpo.surrogate.contract import Surrogate
 from metahpo.surrogate.registry import DEFAULT, surrogate_family
 from metahpo.surrogate.study_arrays import StudyArrays, study_arrays
 from metahpo.surrogate.torch_state import own_torch_state
+from metahpo.tasks.distributions import SpaceError
 from metahpo.tasks.space import Array
 from metahpo.tasks.task import Task
+from metahpo.tasks.units import times_power_of_two
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _BEST_GIVEN = (
     "Largest expected improvement over what is predicted of trials with the given values."
 )
+
+
+class ModelError(ArithmeticError):
+    """A model cannot be fitted to a task's data, or its acquisition function be maximised."""
 
 
 @own_torch_state()
@@ -65,21 +72,38 @@ def suggest(
         The configurations and the reasons. The same arguments give the same decision.
 
     Raises:
-        ValueError: For a count below 1, a space without hyperparameters, or a file that holds
-            no weights.
+        ValueError: For a count below 1, a space without hyperparameters or with conditions that
+            depend on each other, or a file that holds no weights.
         OSError: The weights cannot be read.
+        ArithmeticError, RuntimeError: A model cannot be fitted to the data.
     """
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")
     if not len(task.space):
         raise ValueError("the space has no hyperparameters")
-    view = History.of(history).view(task, settings, define_by_run=define_by_run)
-    study = study_arrays(task, view.aligned.space)
-    family, rng = surrogate_family(surrogate), np.random.default_rng(seed)
-    situation = Situation(task, study, view, family, settings, count, dict(fixed), rng)
-    # The first way that has something to say decides; the last one always has.
-    decisions = (way(situation) for way in _WAYS)
-    return next(decision for decision in decisions if decision is not None)
+    family = surrogate_family(surrogate)
+    with _numerical_errors():
+        view = History.of(history).view(task, settings, define_by_run=define_by_run)
+        study = study_arrays(task, view.aligned.space)
+        rng = np.random.default_rng(seed)
+        situation = Situation(task, study, view, family, settings, count, dict(fixed), rng)
+        # The first way that has something to say decides; the last one always has.
+        decisions = (way(situation) for way in _WAYS)
+        return next(decision for decision in decisions if decision is not None)
+
+
+@contextmanager
+def _numerical_errors() -> Iterator[None]:
+    """Tell ValueErrors of models from those of arguments, which were raised before.
+
+    Linear algebra, trees and networks raise them for data that they cannot fit.
+    """
+    try:
+        yield
+    except SpaceError:
+        raise
+    except ValueError as error:
+        raise ModelError(f"{type(error).__name__}: {error}") from error
 
 
 # ---- the ways to decide, in their order ----------------------------------------------------
@@ -165,7 +189,7 @@ def _maximise_improvement(situation: Situation) -> Decision:
         if not chosen:
             hopeless = maximum.hopeless
         chosen.append(_untried(maximum.points, chosen, situation))
-    mean, deviation = _predicted(surrogate, chosen[0])
+    mean, deviation = _predicted(surrogate, chosen[0], study.exponent)
     if situation.all_infeasible:
         # The values are then measures of the violations.
         mean = deviation = None
@@ -285,10 +309,12 @@ def _untried(points: Array, chosen: Sequence[Array], situation: Situation) -> Ar
     return next((point for point in fresh if key(point) not in tried), fresh[-1])
 
 
-def _predicted(surrogate: Surrogate, point: Array) -> tuple[float | None, float | None]:
-    """Mean and deviation at a point; None where they are not known or not finite."""
+def _predicted(
+    surrogate: Surrogate, point: Array, exponent: int
+) -> tuple[float | None, float | None]:
+    """Mean and deviation at a point, in the task's own unit; None where unknown or infinite."""
     predicted = surrogate.predict(point[None])
     if predicted is None:
         return None, None
-    mean, deviation = float(predicted[0][0]), float(predicted[1][0])
+    mean, deviation = (float(times_power_of_two(moment, exponent)[0]) for moment in predicted)
     return (mean, deviation) if math.isfinite(mean) and math.isfinite(deviation) else (None, None)

@@ -113,7 +113,7 @@ class SurrogateFamily(Protocol):
                 tasks.
 
         Raises:
-            ArithmeticError, RuntimeError, numpy.linalg.LinAlgError: The data cannot be fitted; the
-                plug-ins fall back on random configurations.
+            ArithmeticError, RuntimeError, ValueError: The data cannot be fitted; the plug-ins
+                fall back on random configurations.
         """
         ...

@@ -19,7 +19,12 @@ from metahpo.similarity import agreement
 from metahpo.surrogate.aligned_history import AlignedHistory
 from metahpo.surrogate.gp.gp_family import GaussianFamily, past_models, target_beside_informed
 from metahpo.surrogate.mixture import Mixture, misleads, mix
-from metahpo.surrogate.neural.neural_model import EncodedPast, NeuralModel, encode_past
+from metahpo.surrogate.neural.neural_model import (
+    EncodedPast,
+    NeuralModel,
+    encode_past,
+    encoded_space,
+)
 from metahpo.surrogate.neural.neural_process import NeuralProcess
 from metahpo.surrogate.neural.neural_surrogate import NeuralSurrogate
 from metahpo.surrogate.neural.pretrained import default_weights, load_weights
@@ -158,7 +163,10 @@ class PretrainedFamily:
         """The network conditioned on the first ``count`` trials."""
         trials = study.points[:count], study.values[:count]
         key = self, past is None, study.digests[count]
-        make = partial(NeuralModel, self.network, study.space, *trials, past)
+        encoded = history.remember(
+            "encoded space", self, partial(encoded_space, self.network, history.space)
+        )
+        make = partial(NeuralModel, self.network, study.space, *trials, past, encoded=encoded)
         return history.remember("network model", key, make, most=KEPT_MODELS)
 
 

@@ -169,12 +169,20 @@ def own_units(values: Tensor) -> tuple[Tensor, Tensor]:
     values = values.double()
     centre = values.nanquantile(0.5, dim=-1, keepdim=True)
     is_upper = values >= centre
-    upper = torch.where(is_upper, values - centre, torch.nan).square().nanmean(-1).sqrt()
-    spread = (values - values.nanmean(-1, keepdim=True)).square().nanmean(-1).sqrt()
+    upper = _root_mean_square(torch.where(is_upper, values - centre, torch.nan))
+    spread = _root_mean_square(values - values.nanmean(-1, keepdim=True))
     # In the measure of the upper half: how far a failure lies below says nothing about it.
     largest = torch.where(is_upper, values.abs(), 0.0).amax(-1)
     unit = torch.where(upper > ROUNDING * largest, upper, spread)
     return centre.squeeze(-1), torch.where(have_units(values), unit, 1.0)
+
+
+def _root_mean_square(differences: Tensor) -> Tensor:
+    """``batch_shape``, of ``batch_shape x n`` differences without those that are NaN."""
+    largest = differences.abs().nan_to_num(0.0).amax(-1, keepdim=True)
+    # A power of two, which changes no digit; squares of tiny differences would be 0.
+    power = torch.where(largest > 0.0, largest / largest.frexp().mantissa, 1.0)
+    return (differences / power).square().nanmean(-1).sqrt() * power.squeeze(-1)
 
 
 def _tensor(values: Array) -> Tensor:

@@ -12,6 +12,7 @@ import numpy as np
 from metahpo.tasks.alignment import OUTSIDE
 from metahpo.tasks.space import Array, Configuration, Space
 from metahpo.tasks.task import Task, Trial, TrialState
+from metahpo.tasks.units import in_safe_unit
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,10 +22,13 @@ class StudyArrays:
     Attributes:
         space: The space, with conditions.
         points: ``n x d`` observed trials.
-        values: ``n``, effective (``Task.values``); a failed trial counts as the worst one seen.
+        values: ``n``, effective (``Task.values``), in a unit that is safe for arithmetic; a failed
+            trial counts as the worst one seen.
         pending: ``m x d``, running trials.
         taken: ``k x d``, all finished and running trials.
         all_failed: Whether trials have finished, all of them without a value.
+        exponent: Of the power of two that takes values to the task's own unit
+            (``metahpo.tasks.units``).
     """
 
     space: Space
@@ -33,6 +37,7 @@ class StudyArrays:
     pending: Array
     taken: Array
     all_failed: bool = False
+    exponent: int = 0
 
     @cached_property
     def tried(self) -> frozenset[bytes]:
@@ -69,13 +74,15 @@ def study_arrays(task: Task, space: Space) -> StudyArrays:
     # A failed trial counts as the worst that did not fail: the model learns to stay away.
     known = np.full(len(observed), values.min(initial=np.inf))
     known[np.array([trial.observed for trial in observed], dtype=bool)] = values
+    scaled, exponent = in_safe_unit(known)
     return StudyArrays(
         space,
         points=_points(space, observed),
-        values=known,
+        values=scaled,
         pending=_points(space, task.running),
         taken=_points(space, [*finished, *task.running]),
         all_failed=bool(finished) and not observed,
+        exponent=exponent,
     )
 
 

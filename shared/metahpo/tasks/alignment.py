@@ -16,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution
 
+from metahpo.tasks.distributions import is_number
 from metahpo.tasks.space import Array, Space
 from metahpo.tasks.task import Task
+from metahpo.tasks.units import in_safe_unit
 
 # Names that mean the same in the field, spelt as `_canonical` leaves them. A name alone in its
 # line is one that a pretrained surrogate was trained on. New lines go to the end: its weights
@@ -94,7 +96,8 @@ class AlignedTask:
     Attributes:
         name: The past task's name.
         points: ``n x d`` in the present space, NaN where inactive or without a counterpart.
-        values: ``n``, larger is better.
+        values: ``n``, larger is better, in a unit that is safe for arithmetic
+            (``metahpo.tasks.units``).
         shared: ``d``, whether the past task has the hyperparameter.
         overlap: Share of the hyperparameters, of both spaces together, that match.
     """
@@ -203,7 +206,8 @@ def align(task: Task, space: Space) -> AlignedTask | None:
     if not shared.any():
         return None
     union = len(task.space) + len(space) - len(matches)
-    return AlignedTask(task.name, points, task.values, shared, float(shared.sum()) / union)
+    values, _ = in_safe_unit(task.values)
+    return AlignedTask(task.name, points, values, shared, float(shared.sum()) / union)
 
 
 def _rename(configuration: Mapping[str, object], matches: Mapping[str, str]) -> dict[str, object]:
@@ -222,7 +226,7 @@ def _compatible(past_name: str, present_name: str, past: Space, present: Space) 
         return True
     if isinstance(ours, CategoricalDistribution) != isinstance(theirs, CategoricalDistribution):
         # Between choices and a range only numbers pass; a switch is none.
-        values = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+        values = [v for v in values if is_number(v)]
     if not values:
         return False
     one = Space({present_name: ours})

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
+from metahpo.tasks.choices import Match, choice_key
 from metahpo.tasks.distributions import is_number
 from metahpo.tasks.space import Condition, Configuration, Space
 
@@ -83,12 +84,13 @@ def _condition(
     if any(name in row and parent not in row for row in rows):
         return None
     decided = [(row[parent], name in row) for row in rows if parent in row]
-    if not all(isinstance(value, Hashable) for value, _ in decided):
+    present = {choice_key(value, Match.VALUE): value for value, has in decided if has}
+    absent = {choice_key(value, Match.VALUE): value for value, has in decided if not has}
+    if not present or not absent or present.keys() & absent.keys():
         return None
-    present = {value for value, has in decided if has}
-    absent = {value for value, has in decided if not has}
-    if not present or not absent or present & absent:
-        return None
-    if all(is_number(value) for value in present | absent) and max(absent) < min(present):
-        return Condition(parent, at_least=min(present))
-    return Condition(parent, choices=tuple(sorted(present, key=repr))) if categorical else None
+    admitted, others = list(present.values()), list(absent.values())
+    numbers = all(is_number(value) for value in (*admitted, *others))
+    # NaN is neither smaller nor larger, and no bound.
+    if numbers and all(value < least for least in [min(admitted)] for value in others):
+        return Condition(parent, at_least=min(admitted))
+    return Condition(parent, choices=tuple(sorted(admitted, key=repr))) if categorical else None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Hashable
 from decimal import Decimal
 from functools import lru_cache
 from numbers import Real
@@ -22,8 +21,11 @@ from optuna.distributions import (
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
+    distribution_to_json,
     json_to_distribution,
 )
+
+from metahpo.tasks.choices import ChoiceIndex, in_json
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -62,6 +64,19 @@ def parse_distribution(text: str) -> BaseDistribution:
         raise SpaceError(f"not the JSON text of a distribution: {text!r} ({error!r})") from error
 
 
+def distribution_text(distribution: BaseDistribution) -> str:
+    """Optuna's JSON text of a distribution.
+
+    Raises:
+        TypeError: For choices that JSON cannot hold; NumPy's scalars become numbers.
+    """
+    try:
+        return distribution_to_json(distribution)
+    except TypeError:
+        record = {"name": type(distribution).__name__, "attributes": distribution._asdict()}
+        return json.dumps(record, default=in_json)
+
+
 # ---- positions -----------------------------------------------------------------------------
 
 # Stands for a value that a configuration does not have.
@@ -85,14 +100,18 @@ def is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def encode_column(values: list[Any], distribution: BaseDistribution) -> Array:
+def encode_numbers(values: list[Any], distribution: BaseDistribution) -> Array:
     """Positions of values, ``MISSING`` among them; NaN for what has no place.
 
     A value beyond the bounds lies outside [0, 1].
     """
-    if isinstance(distribution, CategoricalDistribution):
-        return _encode_choices(values, distribution)
     return _encode_numbers(_as_numbers(values), distribution)
+
+
+def encode_choices(values: list[Any], choices: ChoiceIndex, count: int) -> Array:
+    """Positions of values among ``count`` choices, ``MISSING`` among them; NaN for no choice."""
+    indices = [math.nan if value is MISSING else choices(value) for value in values]
+    return (np.array(indices, float) + 0.5) / count
 
 
 def _as_numbers(values: list[Any]) -> Array:
@@ -138,31 +157,6 @@ def _encode_numbers(values: Array, distribution: BaseDistribution) -> Array:
         # A single value lies in the middle.
         return np.where(np.isnan(values), math.nan, 0.5)
     return (values - low) / (high - low)
-
-
-def _encode_choices(values: list[Any], distribution: CategoricalDistribution) -> Array:
-    count = len(distribution.choices)
-    # By class as well: True is not 1, where both are choices.
-    index: dict[Hashable, float] = {
-        _choice_key(choice): i for i, choice in reversed([*enumerate(distribution.choices)])
-    }
-
-    def position(value: Any) -> float:
-        if value is MISSING:
-            return math.nan
-        key = _choice_key(value)
-        if key not in index:
-            try:
-                index[key] = distribution.to_internal_repr(value)
-            except ValueError:
-                index[key] = math.nan
-        return (index[key] + 0.5) / count
-
-    return np.array([position(value) for value in values], float)
-
-
-def _choice_key(value: Any) -> Hashable:
-    return (type(value), value if isinstance(value, Hashable) else repr(value))
 
 
 def decode_column(positions: Array, distribution: BaseDistribution) -> list[Any]:

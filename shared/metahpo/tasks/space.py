@@ -14,7 +14,7 @@ Notation, used in all numerical files of the package:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -27,15 +27,17 @@ from optuna.distributions import (
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
-    distribution_to_json,
 )
 
+from metahpo.tasks.choices import ChoiceIndex, choice_key, distribution_key, same_choice
 from metahpo.tasks.distributions import (
     MISSING,
     Array,
     SpaceError,
     decode_column,
-    encode_column,
+    distribution_text,
+    encode_choices,
+    encode_numbers,
     is_number,
     level_indices,
     levels_of,
@@ -70,7 +72,12 @@ class Condition:
         """Whether the parent's ``value`` makes the hyperparameter active."""
         if self.at_least is not None:
             return is_number(value) and value >= self.at_least
-        return value in self.choices
+        return any(same_choice(value, choice) for choice in self.choices)
+
+    @property
+    def key(self) -> Hashable:
+        """What conditions that admit the same have in common."""
+        return self.parent, frozenset(map(choice_key, self.choices)), self.at_least
 
 
 @dataclass(frozen=True)
@@ -160,7 +167,11 @@ class Space:
         points = np.empty((len(configurations), len(self)))
         for column, (name, distribution) in enumerate(self.distributions.items()):
             values = [configuration.get(name, MISSING) for configuration in configurations]
-            points[:, column] = encode_column(values, distribution)
+            if isinstance(distribution, CategoricalDistribution):
+                choices = self._choice_index(name)
+                points[:, column] = encode_choices(values, choices, self.levels[column])
+            else:
+                points[:, column] = encode_numbers(values, distribution)
         return points
 
     def decode(self, points: Array) -> list[dict[str, Any]]:
@@ -281,6 +292,12 @@ class Space:
         """n: whether each position of the parent (NaN: inactive) is admitted."""
         distribution = self.distributions[condition.parent]
         active = np.flatnonzero(~np.isnan(parent))
+        if condition.at_least is None and isinstance(distribution, CategoricalDistribution):
+            choices = self._choice_index(condition.parent)
+            admitted = np.zeros(len(parent), dtype=bool)
+            indices = level_indices(np.clip(parent[active], 0.0, 1.0), distribution)
+            admitted[active] = np.isin(indices, [choices(choice) for choice in condition.choices])
+            return admitted
         values = decode_column(np.clip(parent[active], 0.0, 1.0), distribution)
         admitted = np.zeros(len(parent), dtype=bool)
         admitted[active] = [condition.admits(value) for value in values]
@@ -302,8 +319,12 @@ class Space:
     # ---- JSON ------------------------------------------------------------------------------
 
     def to_json(self) -> dict[str, str]:
-        """Each hyperparameter's distribution as Optuna's JSON text."""
-        return {name: distribution_to_json(value) for name, value in self.distributions.items()}
+        """Each hyperparameter's distribution as Optuna's JSON text.
+
+        Raises:
+            TypeError: For choices that JSON cannot hold; NumPy's scalars become numbers.
+        """
+        return {name: distribution_text(value) for name, value in self.distributions.items()}
 
     @classmethod
     def from_json(cls, texts: Mapping[str, str]) -> Space:
@@ -313,6 +334,23 @@ class Space:
             SpaceError: For a text that is no distribution.
         """
         return cls({name: parse_distribution(text) for name, text in texts.items()})
+
+    @cached_property
+    def key_of_distributions(self) -> Hashable:
+        """What spaces of equal hyperparameters in the same order have in common."""
+        return tuple((name, distribution_key(d)) for name, d in self.distributions.items())
+
+    def _choice_index(self, name: str) -> ChoiceIndex:
+        """Finds the choices of a categorical hyperparameter."""
+        if name not in self._choice_indices:
+            distribution = self.distributions[name]
+            assert isinstance(distribution, CategoricalDistribution)
+            self._choice_indices[name] = ChoiceIndex(distribution.choices)
+        return self._choice_indices[name]
+
+    @cached_property
+    def _choice_indices(self) -> dict[str, ChoiceIndex]:
+        return {}
 
     def _distribution(self, column: int) -> BaseDistribution:
         return self.distributions[self.names[column]]

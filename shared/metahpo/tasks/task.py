@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from metahpo.tasks.feasibility import effective_values
 from metahpo.tasks.space import Array, Configuration, Space
+from metahpo.tasks.units import in_safe_unit, times_power_of_two
 
 
 class TrialState(StrEnum):
@@ -63,15 +64,6 @@ class Trial:
         )
 
 
-# Values beyond this, as some report for a failure, count as this: their squares are still finite.
-LARGEST_VALUE = 1e100
-
-
-def bounded(values: Sequence[float]) -> Array:
-    """Values for arithmetic: n, none beyond ``LARGEST_VALUE`` either way."""
-    return np.clip(np.asarray(values, dtype=float), -LARGEST_VALUE, LARGEST_VALUE)
-
-
 @dataclass(frozen=True)
 class Task:
     """One tuning problem: a past one, or the study in progress.
@@ -101,13 +93,17 @@ class Task:
     def values(self) -> Array:
         """The values of those, n, by which they are compared and modelled.
 
-        Values beyond ``LARGEST_VALUE`` either way count as that. An infeasible trial has a value
-        below that of each feasible one, the lower the larger its violation
-        (``feasibility.effective_values``); without any feasible trial the violations alone count.
+        An infeasible trial has a value below that of each feasible one, the lower the larger its
+        violation (``feasibility.effective_values``); without any feasible trial the violations
+        alone count.
         """
         observed = [trial for trial in self.observed if trial.value is not None]
-        values = bounded([float(trial.value) for trial in observed if trial.value is not None])
-        return effective_values(values, np.array([trial.violation for trial in observed]))
+        values = np.array([float(t.value) for t in observed if t.value is not None])
+        violations = np.array([trial.violation for trial in observed])
+        if not violations.any():
+            return values
+        safe, exponent = in_safe_unit(values)
+        return np.nan_to_num(times_power_of_two(effective_values(safe, violations), exponent))
 
     @property
     def ranked(self) -> list[Trial]:

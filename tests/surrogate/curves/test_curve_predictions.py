@@ -276,3 +276,19 @@ def test_the_shipped_network_extrapolates_a_power_law() -> None:
         )
         assert abs(result.quantile(0.5).item() - values[-1]) < (values[-1] - values[12]) / 3
         assert values[12] < result.quantile(0.9).item()
+
+
+@pytest.mark.parametrize("exponent", [-1000, -400, 400, 1000])
+def test_predictions_follow_the_unit_of_the_values(network: CurveProcess, exponent: int) -> None:
+    def in_unit(curve, exponent):
+        return tuple((step, float(np.ldexp(value, exponent))) for step, value in curve)
+
+    def quantiles(exponent):
+        context = [
+            Trial(t.configuration, t.value, curve=in_unit(t.curve, exponent)) for t in CONTEXT
+        ]
+        return predicted(network, in_unit(PARTIAL, exponent), context)
+
+    ordinary = quantiles(0)
+    assert np.isfinite(ordinary).all()
+    np.testing.assert_allclose(np.ldexp(quantiles(exponent), -exponent), ordinary, rtol=1e-4)

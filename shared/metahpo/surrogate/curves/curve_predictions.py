@@ -18,6 +18,7 @@ from metahpo.surrogate.networks.network_file import read_network, write_network
 from metahpo.surrogate.networks.space_description import Description, describe
 from metahpo.tasks.space import Array, Configuration, Space
 from metahpo.tasks.task import Trial
+from metahpo.tasks.units import safe_exponent, times_power_of_two
 
 # In the folder ``weights`` next to this file.
 SHIPPED = "curves.safetensors"
@@ -124,6 +125,7 @@ def predict_curve(
     _check(reports, queries, horizon)
     others = [trial for trial in context if trial.curve]
     other_reports = [np.array(trial.curve, float).reshape(-1, 2) for trial in others]
+    (*other_reports, reports), exponent = _in_safe_unit([*other_reports, reports])
     points = space.encode([*(trial.configuration for trial in others), configuration])
     description = describe(space)
     batched = Description(**{name: part.unsqueeze(0) for name, part in vars(description).items()})
@@ -137,7 +139,25 @@ def predict_curve(
         )
         predicted = curve_distribution(network, output)
     bars = BarDistribution(predicted.bars.log_masses[0, 0], network.borders, network.tails)
-    return CurveDistribution(predicted.location[0, 0], predicted.scale[0, 0], bars)
+    location, scale = (
+        torch.from_numpy(times_power_of_two(part[0, 0].numpy(), exponent))
+        for part in (predicted.location, predicted.scale)
+    )
+    return CurveDistribution(location, scale, bars)
+
+
+def _in_safe_unit(reports: Sequence[Array]) -> tuple[list[Array], int]:
+    """Reports ``n x 2`` of a study's curves with values of a safe size, and the way back.
+
+    See ``metahpo.tasks.units``.
+    """
+    values = np.concatenate([rows[:, 1] for rows in reports])
+    exponent = safe_exponent(values[np.isfinite(values)])
+    moved = [
+        np.column_stack([rows[:, 0], times_power_of_two(rows[:, 1], -exponent)])
+        for rows in reports
+    ]
+    return moved, exponent
 
 
 def _check(reports: Array, queries: Array, horizon: float) -> None:

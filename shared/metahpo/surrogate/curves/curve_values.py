@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from metahpo.surrogate.standardise import LARGEST_SCORE, own_scale
-from metahpo.tasks.task import LARGEST_VALUE
+from metahpo.tasks.units import LARGEST_VALUE
 
 # Decay length, in progress, of the weights of past reports in a curve's own unit.
 RECENT = 0.2

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -23,6 +24,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from metahpo.tasks.alignment import identity_of, role_of
+from metahpo.tasks.choices import choice_text
 from metahpo.tasks.space import Space
 
 # Length of a code: two names have the same 24 signs once in 17 million pairs.
@@ -31,6 +33,10 @@ CHOICE_SIGNS = 16
 # Facts: float, int, categorical, log, low, high, levels, conditional.
 FACTS = 8
 LOW_FACT, HIGH_FACT = 4, 5
+
+
+# Choices of these are told apart by their texts.
+_WITH_OWN_TEXT = (str, int, float, bool, type(None))
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +90,7 @@ def describe(space: Space) -> Description:
     codes = np.zeros((len(columns), max(most, 1), CHOICE_SIGNS), np.float32)
     for row, (_, distribution) in enumerate(columns):
         if isinstance(distribution, CategoricalDistribution):
-            for column, choice in enumerate(distribution.choices):
-                codes[row, column] = choice_code(choice)
+            codes[row, : len(distribution.choices)] = _choice_codes(distribution.choices)
     categorical = np.asarray(space.is_categorical, bool)
     return Description(
         facts=torch.tensor(
@@ -121,9 +126,24 @@ def stack(descriptions: Sequence[Description]) -> Description:
     return Description(**batched)
 
 
-def choice_code(choice: Any) -> np.ndarray:
-    """Return the code of a choice, ``CHOICE_SIGNS``, from its type and lower-case text."""
-    return _signs(f"choice {type(choice).__name__} {str(choice).lower()}", CHOICE_SIGNS)
+def _choice_codes(choices: Sequence[Any]) -> np.ndarray:
+    """Return the codes of choices, ``K x CHOICE_SIGNS``, from type and lower-case text.
+
+    The texts of objects may agree, as those of all lambdas do: they are numbered.
+    """
+    codes, seen = np.empty((len(choices), CHOICE_SIGNS), np.float32), Counter[str]()
+    for row, choice in enumerate(choices):
+        text = _text(choice)
+        if not isinstance(choice, _WITH_OWN_TEXT):
+            seen[text] += 1
+            text += f" {seen[text]}" if seen[text] > 1 else ""
+        codes[row] = _signs(f"choice {type(choice).__name__} {text.lower()}", CHOICE_SIGNS)
+    return codes
+
+
+def _text(choice: Any) -> str:
+    # Texts of other objects may contain addresses in memory, which differ between processes.
+    return str(choice) if isinstance(choice, _WITH_OWN_TEXT) else choice_text(choice)
 
 
 def _identities(space: Space) -> np.ndarray:

@@ -104,7 +104,7 @@ def encode_past(
         relevance=logs,
     )
     with torch.no_grad():
-        tokens = network.encode_past(_encoded_space(network, space), past)
+        tokens = network.encode_past(encoded_space(network, space), past)
     return EncodedPast(tokens, scale.unit.log().median().exp(), len(tasks))
 
 
@@ -128,6 +128,7 @@ class NeuralModel(ScoreModel):
         points: ``n x d`` observed trials, n at least 0.
         values: ``n``.
         past: From ``encode_past``.
+        encoded: The space, from ``encoded_space``; encoded when needed if it is None.
 
     Attributes:
         scale: From values to the scores that are predicted.
@@ -142,8 +143,11 @@ class NeuralModel(ScoreModel):
         points: Array,
         values: Array,
         past: EncodedPast | None = None,
+        *,
+        encoded: Spaces | None = None,
     ) -> None:
         super().__init__()
+        self._encoded = encoded
         # Not a submodule: BoTorch would turn a network that others use as well to float64.
         self._networks = (network,)
         self.space, self.past = space, past
@@ -161,7 +165,7 @@ class NeuralModel(ScoreModel):
         with torch.no_grad():
             means = self.predictive(points).mean.float()
         nothing = np.empty((0, len(self.space))), np.empty(0)
-        other = NeuralModel(self.network, self.space, *nothing, self.past)
+        other = NeuralModel(self.network, self.space, *nothing, self.past, encoded=self._encoded)
         other.scale, other.has_unit = self.scale, self.has_unit
         other.points = torch.cat([self.points, points.float()])
         other.scores = torch.cat([self.scores, means])
@@ -180,7 +184,7 @@ class NeuralModel(ScoreModel):
     @cached_property
     def _conditioned(self) -> tuple[Spaces, Context]:
         """The encoded space and the context, which do not depend on the query."""
-        space = _encoded_space(self.network, self.space)
+        space = self._encoded or encoded_space(self.network, self.space)
         bounded = self.scores.clamp(-LARGEST_SCORE, LARGEST_SCORE)
         # Scores rank like their values, and pending trials have no values.
         views = torch.stack([bounded, rank_scores(self.scores)], -1)
@@ -236,8 +240,8 @@ class NeuralModel(ScoreModel):
         return BarPosterior(self.predictive(X))
 
 
-def _encoded_space(network: NeuralProcess, space: Space) -> Spaces:
-    """The description of one space, encoded by the network."""
+def encoded_space(network: NeuralProcess, space: Space) -> Spaces:
+    """The description of one space, encoded by the network: once for a study."""
     description = describe(space)
     batch = {name: tensor[None] for name, tensor in vars(description).items()}
     with torch.no_grad():

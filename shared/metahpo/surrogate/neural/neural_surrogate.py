@@ -19,6 +19,10 @@ from metahpo.tasks.space import Array
 LEAST_IMPROVEMENT = 1e-40
 
 
+# Numbers of a block of differences between points and trials: 32 MiB.
+BLOCK = 2**22
+
+
 @dataclass(frozen=True, eq=False)
 class NeuralSurrogate:
     """See ``metahpo.surrogate.contract.Surrogate``.
@@ -95,7 +99,7 @@ class NeuralSurrogate:
         seen = self._seen
         if not len(seen):
             return torch.zeros(points.shape[:-1], dtype=torch.float64)
-        distances = (self.features(points).unsqueeze(-2) - seen).square().sum(-1).amin(-1)
+        distances = _nearest(self.features(points), seen)
         new = -torch.expm1(-distances / (2.0 * self.settings.near**2))
         return new.clamp_min(self.settings.least_new).log()
 
@@ -110,3 +114,10 @@ class NeuralSurrogate:
         with torch.no_grad():
             means = self.model.predictive(torch.as_tensor(points)).mean
         return replace(self, bar=float(means.max()))
+
+
+def _nearest(features: Tensor, seen: Tensor) -> Tensor:
+    """Squared distances of ``batch_shape x p`` features to the nearest of ``n x p`` others."""
+    blocks = features.flatten(0, -2).split(max(1, BLOCK // seen.numel()))
+    nearest = [(block.unsqueeze(-2) - seen).square().sum(-1).amin(-1) for block in blocks]
+    return torch.cat(nearest).view(features.shape[:-1])
