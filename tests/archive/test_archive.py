@@ -169,7 +169,8 @@ class TestAdd:
         archive.extend([later, TASK])
         assert archive.names() == ["mnist", "mnist @ 2023-11-15 22:13:20"]
         assert archive.task("mnist") == TASK
-        assert archive.task("mnist @ 2023-11-15 22:13:20").trials == ()
+        assert archive.task("mnist @ 2023-11-15 22:13:20") == later
+        assert archive.tasks() == [TASK, later]
 
     def test_a_failed_write_leaves_no_file(self, archive, monkeypatch):
         def fail(*_):
