@@ -15,7 +15,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fsspec.implementations.local import LocalFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import (
@@ -29,6 +28,7 @@ from metahpo.archive import (
     ArchiveError,
     ArchiveWarning,
     Outcome,
+    place,
 )
 from metahpo.archive.task_table import FORMAT_VERSION, METADATA_KEY
 from metahpo.tasks.space import Condition, Space
@@ -181,22 +181,6 @@ class TestAdd:
             archive.add(TASK)
         assert not files(archive)
 
-    def test_no_task_is_lost_where_processes_add_at_once(self, archive):
-        program = (
-            "import sys\n"
-            "from metahpo import Archive, Space, Task\n"
-            "archive, worker = Archive(sys.argv[1]), sys.argv[2]\n"
-            "for i in range(10):\n"
-            "    archive.add(Task(f'own {worker} {i}', Space({})))\n"
-            "    archive.add(Task(f'shared {i}', Space({})))\n"
-        )
-        workers = [
-            subprocess.Popen([sys.executable, "-c", program, archive.path, str(i)])
-            for i in range(4)
-        ]
-        assert [worker.wait() for worker in workers] == [0] * 4
-        assert len(archive.tasks()) == len(files(archive)) == 4 * 10 + 10
-
 
 class TestSkipped:
     """One broken file never costs the others."""
@@ -288,14 +272,14 @@ class TestSkipped:
         archive.add(TASK)
         (former,) = files(archive)
         grown = replace(TASK, trials=())
-        read = LocalFileSystem.cat_file
+        read = place._read_local
 
-        def replaced_just_before(self, path, **options) -> bytes:
+        def replaced_just_before(path: str) -> bytes:
             if former.exists():
                 Archive(archive.path).add(grown)
-            return read(self, path, **options)
+            return read(path)
 
-        monkeypatch.setattr(LocalFileSystem, "cat_file", replaced_just_before)
+        monkeypatch.setattr(place, "_read_local", replaced_just_before)
         assert archive.tasks() == [grown]
 
     def test_unfinished_files_are_ignored(self, archive):

@@ -1,16 +1,20 @@
 """Archives beside other writers: no task is lost, whoever writes, reads or is killed when."""
 
+import errno
 import itertools
 import os
+import signal
 import subprocess
 import sys
-import threading
 import time
 import uuid
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import fsspec
+import numpy as np
+import optuna
 import pytest
 from optuna.distributions import FloatDistribution
 from support.interleavings import Actor, all_schedules, random_schedules, run
@@ -20,6 +24,7 @@ from metahpo import Archive, Space, Task, Trial
 from metahpo.archive import ArchiveError, ArchiveWarning, folder_reading, limits
 from metahpo.archive.file_names import FileName
 from metahpo.archive.task_file import read_task
+from optuna_meta import MetaSampler
 
 SPACE = Space({"x": FloatDistribution(0, 1)})
 FOLDER = "/archive"
@@ -84,7 +89,7 @@ class World:
         return self._versions[content]
 
     def check(self) -> None:
-        """No task is ever gone, and no version that replaced another is followed by an earlier one.
+        """No task is ever gone, and what has replaced another version stays or is replaced.
 
         Of first versions that are written at once, any may count.
         """
@@ -176,3 +181,218 @@ def test_no_order_of_two_or_sampled_order_of_three_writers_loses_a_task(monkeypa
     check_writers(world, random_schedules(3000, seed=3), (0, 1, 2))
     deaths = itertools.product(range(1, 6), range(1, 6), [None, *range(1, 6)])
     check_writers(world, random_schedules(1000, seed=4), (0, 1, 2), itertools.cycle(deaths))
+
+
+# ---- with latency --------------------------------------------------------------------------
+
+
+def check_latency(monkeypatch, writers: int, rounds: int) -> None:
+    """Writers meet on files of two versions of one task, each access taking a while."""
+    rng = np.random.default_rng(0)
+    delays = itertools.cycle(rng.exponential(0.003, 1000).tolist())
+    world = World(monkeypatch, SteppedFiles)
+    for _ in range(rounds):
+        world.reset(0, 1)
+        archives = [world.archive(lambda: time.sleep(next(delays))) for _ in range(writers)]
+        with ThreadPoolExecutor(writers) as pool:
+            list(pool.map(Archive.add, archives, map(version, range(2, 2 + writers))))
+        (task,) = world.archive().tasks()
+        assert number_of(task) >= 2
+
+
+@pytest.mark.parametrize(("writers", "rounds"), [(2, 10), (8, 5)])
+def test_writers_lose_no_task_at_the_latency_of_an_object_store(monkeypatch, writers, rounds):
+    check_latency(monkeypatch, writers, rounds)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("writers", [2, 8])
+def test_writers_lose_no_task_in_many_rounds(monkeypatch, writers):
+    check_latency(monkeypatch, writers, 300)
+
+
+# ---- a reader beside steady writers --------------------------------------------------------
+
+
+@pytest.mark.parametrize(("replacements", "is_found"), [(1, True), (19, True), (10**9, False)])
+def test_a_reader_ends_beside_writers_that_never_rest(monkeypatch, replacements, is_found):
+    world = World(monkeypatch, SteppedFiles)
+    world.reset(0)
+    world.archive().extend(Task(f"other {number}", SPACE) for number in range(3))
+    others = (n for n in range(1, replacements + 1))
+    archive = world.archive()
+    writer = world.archive()
+    listed = []
+
+    def turn(writer=writer) -> None:
+        listed.append(1)
+        if (number := next(others, None)) is not None:
+            writer.add(version(number))
+
+    archive._place._files.turn = turn
+    # Before each access of the reader, the task is replaced.
+    with nullcontext() if is_found else pytest.warns(ArchiveWarning, match="replaced 20 times"):
+        found = {task.name: task for task in archive}
+    assert {f"other {number}" for number in range(3)} <= found.keys()
+    assert ("shared" in found) is is_found
+    assert len(listed) <= 2 * limits.ROUNDS + 4
+
+
+def test_new_tasks_of_others_do_not_keep_a_reader(monkeypatch):
+    world = World(monkeypatch, SteppedFiles)
+    world.reset(0)
+    archive, writer = world.archive(), world.archive()
+    numbers = itertools.count()
+    archive._place._files.turn = lambda: writer.add(Task(f"new {next(numbers)}", SPACE))
+    assert {"shared", "new 0"} == {task.name for task in archive}
+
+
+# ---- left-overs, full disks ----------------------------------------------------------------
+
+
+def files(archive: Archive) -> list[str]:
+    return sorted(path.name for path in Path(archive.path).iterdir())
+
+
+@pytest.fixture
+def local(tmp_path) -> Archive:
+    archive = Archive(tmp_path / "archive")
+    archive.add(version(0))
+    return archive
+
+
+KILLED = """
+import os, signal, sys
+from metahpo import Archive, Space, Task
+os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+Archive(sys.argv[1]).add(Task("killed", Space({})))
+"""
+
+
+def test_what_killed_writers_leave_is_removed_after_a_day(local):
+    own = [f".{uuid.uuid4().hex}.txt", ".notes.parquet", "_draft.parquet"]
+    for name in own:
+        Path(local.path, name).write_text("of a user")
+    run_ended = subprocess.run([sys.executable, "-c", KILLED, local.path], check=False)
+    assert run_ended.returncode == -signal.SIGKILL
+    (left,) = set(files(local)) - {*own} - {p.name for p in Path(local.path).glob("[!._]*")}
+    assert [number_of(task) for task in local] == [0]
+    for name in [left, *own]:
+        os.utime(Path(local.path, name), (time.time() - limits.LEFT_OVER + 100,) * 2)
+    local.add(version(1))
+    assert left in files(local)
+    for name in [left, *own]:
+        os.utime(Path(local.path, name), (time.time() - limits.LEFT_OVER - 100,) * 2)
+    local.add(version(2))
+    assert set(own) < set(files(local))
+    assert len(files(local)) == len(own) + 1
+
+
+def test_what_cannot_be_removed_is_skipped(monkeypatch):
+    world = World(monkeypatch, SteppedFiles)
+    world.reset(0, 1)
+    monkeypatch.setattr(SteppedFiles, "rm_file", lambda *_: 1 / 0)
+    assert world.archive().add(version(2)) == "replaced"
+    assert [number_of(task) for task in world.archive()] == [2]
+    assert len(world.finished()) == 3
+
+
+@pytest.mark.parametrize("kind", [SteppedFiles, RenamingFiles, CopyingFiles])
+@pytest.mark.parametrize("step", range(5))
+def test_a_full_disk_costs_nothing_that_was_there(monkeypatch, kind, step):
+    world = World(monkeypatch, kind)
+    world.reset(0)
+    steps = itertools.count()
+
+    def fill() -> None:
+        if next(steps) >= step:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    tasks = [version(1), *(Task(f"new {number}", SPACE) for number in range(3))]
+    with pytest.raises(ArchiveError, match=r"cannot .* archive at .*No space left"):
+        world.archive(fill).extend(tasks)
+    assert number_of(world.archive().task("shared")) in (0, 1)
+    world.archive().extend(tasks)
+    assert world.archive().names() == ["new 0", "new 1", "new 2", "shared"]
+    assert len(world.finished()) == 4
+
+
+FULL = """
+import resource, signal, sys
+from metahpo import Archive, Space, Task
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+Archive(sys.argv[1]).add(Task("large", Space({})))
+"""
+
+
+def test_a_file_that_could_not_be_written_whole_leaves_nothing(local):
+    before = files(local)
+    ended = subprocess.run(
+        [sys.executable, "-c", FULL, local.path], check=False, capture_output=True, text=True
+    )
+    assert "ArchiveError: cannot write to the archive at" in ended.stderr.splitlines()[-1]
+    assert files(local) == before
+    assert [number_of(task) for task in local] == [0]
+
+
+def test_an_empty_file_as_a_power_failure_leaves_is_written_again(local):
+    (name,) = files(local)
+    Path(local.path, name).write_bytes(b"")
+    assert local.add(version(0)) == "replaced"
+    assert [number_of(task) for task in local] == [0]
+    assert len(files(local)) == 1
+
+
+# ---- many processes ------------------------------------------------------------------------
+
+ADDING = """
+import sys
+from metahpo import Archive, Space, Task
+archive, worker, count = Archive(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+for i in range(count):
+    archive.add(Task(f"own {worker} {i}", Space({})))
+    archive.add(Task(f"shared {i}", Space({})))
+"""
+
+
+def check_processes(path: str, workers: int, count: int) -> None:
+    arguments = [sys.executable, "-c", ADDING, path]
+    started = [subprocess.Popen([*arguments, str(i), str(count)]) for i in range(workers)]
+    assert [process.wait() for process in started] == [0] * workers
+    archive = Archive(path)
+    assert len(archive.tasks()) == len(files(archive)) == workers * count + count
+
+
+def test_no_task_is_lost_where_processes_add_at_once(tmp_path):
+    check_processes(str(tmp_path / "archive"), 4, 10)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_no_task_of_sixteen_thousand_is_lost(tmp_path):
+    check_processes(str(tmp_path / "archive"), 8, 1000)
+
+
+# ---- readers write nothing -----------------------------------------------------------------
+
+
+def test_a_history_is_never_written_to(local):
+    local.extend([Task("other", SPACE), version(1)])
+    Path(local.path, f".{uuid.uuid4().hex}.parquet").write_bytes(b"left over")
+    for path in [*Path(local.path).iterdir(), Path(local.path)]:
+        os.utime(path, (1e9, 1e9))
+    before = snapshot(Path(local.path))
+    with pytest.raises(ArchiveError, match="no task"):
+        local.task("none")
+    study = optuna.create_study(sampler=MetaSampler(history=local.path))
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+    assert snapshot(Path(local.path)) == before
+
+
+def snapshot(folder: Path) -> dict:
+    states = {path: path.stat() for path in [folder, *folder.iterdir()]}
+    return {
+        path: (state.st_mtime_ns, state.st_size, path.is_dir() or path.read_bytes())
+        for path, state in states.items()
+    }

@@ -18,7 +18,7 @@ def task(name: str, created: float | None, steps: tuple = ()) -> Task:
     return Task(name, SPACE, (Trial({"x": 0.5}, 1.0, curve=curve),), created=created)
 
 
-# Eight tasks of three names; some share a second, some have no time, one is named as another is shown.
+# Some share a name and a second, some have no time, one is named as another is shown.
 TASKS = [
     task("mnist", 1.7e9),
     task("mnist", 1.7e9 + 0.25),

@@ -1,8 +1,8 @@
 """Every order in which concurrent processes may take their steps, one after the other.
 
-An actor is a function that calls ``turn()`` before each step that others can see. All actors run in
-threads, of which one at a time takes a step, in the order that a schedule says; a schedule is a list
-of choices among the actors that are not done. Nothing here depends on timing.
+An actor is a function that calls ``turn()`` before each step that others can see. All actors run
+in threads, of which one at a time takes a step, in the order that a schedule says: a schedule
+chooses, again and again, among the actors that are not done. Nothing here depends on timing.
 """
 
 import threading

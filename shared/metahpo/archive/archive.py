@@ -37,7 +37,7 @@ from metahpo.archive.display_names import with_unique_names
 from metahpo.archive.errors import ArchiveError, without_passwords
 from metahpo.archive.file_names import FileName, identity_of
 from metahpo.archive.folder_reading import listed, read_folder
-from metahpo.archive.place import Place
+from metahpo.archive.place import Entry, Place
 from metahpo.archive.printable import printable
 from metahpo.archive.task_file import ArchivedTask, read_task
 from metahpo.archive.task_table import to_table
@@ -110,38 +110,36 @@ class Archive:
         versions = self._versions()
         return Counter(self._add(task, versions) for task in tasks)
 
-    def _add(self, task: Task, versions: dict[str, list[FileName]]) -> Outcome:
+    def _add(self, task: Task, versions: dict[str, list[Entry]]) -> Outcome:
         table = to_table(task)
         identity = identity_of(task)
         others = versions.get(identity, [])
-        if [other.content for other in others] == [table.content]:
+        names = [other.parts for other in others if other.parts]
+        is_there = [name.content for name in names] == [table.content]
+        if is_there and not self._place.is_empty(others[0]):
             return Outcome.UNCHANGED
-        name, written = FileName(identity, table.content), time.time()
-        if others:
-            name = max(others, key=lambda other: other.stamp).successor(table.content, written)
-            written = name.written
-        content = table.to_parquet(written)
+        now = time.time()
+        name = FileName(identity, table.content).replacing(names, now)
+        content = table.to_parquet(written=name.written or now)
         _check_readable(content, name, task)
-        self._place.write(str(name), content)
+        versions[identity] = [self._place.write(str(name), content)]
         # Only now, and nothing that was not listed before: see the head of this file.
         for other in others:
-            self._place.remove(str(other))
-        versions[identity] = [name]
+            self._place.remove(other)
         return Outcome.REPLACED if others else Outcome.ADDED
 
-    def _versions(self) -> dict[str, list[FileName]]:
+    def _versions(self) -> dict[str, list[Entry]]:
         """Return the files of each task in the folder, by identity; makes the folder."""
         self._place.make()
-        versions: dict[str, list[FileName]] = {}
+        versions: dict[str, list[Entry]] = {}
         try:
-            entries = self._place.entries(tidy=True)
+            entries = self._place.entries(sizes=False, tidy=True)
         except FileNotFoundError:
             # An object store has no empty folders.
             return versions
         for entry in entries:
-            # An empty file is what a power failure leaves of one; its task is written again.
-            if entry.size != 0 and entry.parts:
-                versions.setdefault(entry.identity, []).append(entry.parts)
+            if entry.parts:
+                versions.setdefault(entry.identity, []).append(entry)
         return versions
 
     # ---- reading ---------------------------------------------------------------------------

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from metahpo.archive.digests import DIGITS, digest
 from metahpo.tasks.task import Task
@@ -12,10 +13,9 @@ SUFFIX = ".parquet"
 _HEX = "[0-9a-f]"
 _NAME = re.compile(
     rf"(?P<identity>.*-{_HEX}{{{DIGITS}}})-(?P<content>{_HEX}{{{DIGITS}}})"
-    rf"(?:-(?P<stamp>{_HEX}{{16}}))?{re.escape(SUFFIX)}",
+    rf"(?:-(?P<stamp>0{_HEX}{{15}}))?{re.escape(SUFFIX)}",
     re.DOTALL,
 )
-_LARGEST_STAMP = 16**16 - 1
 # Stamps count these, in one second.
 MICROSECONDS = 1_000_000
 
@@ -53,15 +53,17 @@ class FileName:
         """The stamp as a POSIX timestamp in seconds."""
         return self.stamp / MICROSECONDS
 
-    def successor(self, content: str, now: float) -> FileName:
-        """Return the name of a version that replaces this one.
+    def replacing(self, others: Sequence[FileName], now: float) -> FileName:
+        """Return this name as that of a version that replaces others, if there are any.
 
         Args:
-            content: Its digest.
-            now: POSIX timestamp in seconds. Clocks differ, so that it may lie before the stamp.
+            others: Their names.
+            now: POSIX timestamp in seconds. Clocks differ, so that it may lie before a stamp.
         """
-        stamp = min(max(int(now * MICROSECONDS), self.stamp + 1), _LARGEST_STAMP)
-        return FileName(self.identity, content, stamp)
+        if not others:
+            return self
+        largest = max(other.stamp for other in others)
+        return replace(self, stamp=max(int(now * MICROSECONDS), largest + 1))
 
 
 def identity_of(task: Task) -> str:

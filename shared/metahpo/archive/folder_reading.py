@@ -29,7 +29,7 @@ def listed(place: Place) -> list[Entry]:
         ArchiveError: If there is no folder, or it cannot be listed.
     """
     try:
-        return place.entries()
+        return place.entries(sizes=True)
     except FileNotFoundError:
         raise ArchiveError(printable(f"there is no archive at {place.path}")) from None
 

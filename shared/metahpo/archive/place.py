@@ -10,9 +10,10 @@ import contextlib
 import os
 import posixpath
 import re
+import stat
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC
 from typing import Any
@@ -37,14 +38,12 @@ class Entry:
     Attributes:
         path: Where the backend finds it.
         name: Its name in the folder.
-        size: Bytes, where the backend knows.
-        is_regular: Whether it is a regular file or a link to one: a pipe or a device never ends.
+        size: Bytes; None where the listing does not say.
     """
 
     path: str
     name: str
     size: int | None
-    is_regular: bool
 
     @property
     def parts(self) -> FileName | None:
@@ -86,10 +85,11 @@ class Place:
         with self._errors("write to"):
             self._files.makedirs(self._root, exist_ok=True)
 
-    def entries(self, *, tidy: bool = False) -> list[Entry]:
+    def entries(self, *, sizes: bool, tidy: bool = False) -> list[Entry]:
         """Return the finished Parquet files in the folder, ordered by name.
 
         Args:
+            sizes: Whether sizes are needed. On a disk each costs a call.
             tidy: Whether to remove what writers that were killed left unfinished, once it is
                 older than ``LEFT_OVER``.
 
@@ -98,11 +98,10 @@ class Place:
             ArchiveError: If it cannot be listed.
         """
         entries: list[Entry] = []
-        for info in self._listing():
-            path = info["name"].rstrip("/")
+        for path, size in self._listing(sizes=sizes):
             name = posixpath.basename(path)
             if not name.startswith((".", "_")):
-                entries.append(_entry(self._files, path, info))
+                entries.append(Entry(path, name, size))
             elif tidy and _UNFINISHED.fullmatch(name) and self._is_left_over(path):
                 self._remove(path)
         return sorted(entries, key=lambda entry: entry.name)
@@ -113,20 +112,29 @@ class Place:
         Raises:
             ArchiveError: If it cannot be read, is no regular file, or exceeds ``FILE_BYTES``.
         """
-        if not entry.is_regular:
-            raise ArchiveError("it is not a regular file")
-        if (entry.size or 0) > FILE_BYTES:
-            raise ArchiveError(f"it has {entry.size:,} bytes, more than {FILE_BYTES:,}")
-        if entry.size == 0:
-            return b""
-        end = FILE_BYTES if entry.size is None else entry.size
         try:
             with self._errors("read from"):
-                return bytes(self._files.cat_file(entry.path, start=0, end=end + 1))
+                if self._is_local:
+                    return _read_local(entry.path)
+                if entry.size == 0:
+                    return b""
+                _check_size(entry.size or 0)
+                end = FILE_BYTES if entry.size is None else entry.size
+                content: Any = self._files.cat_file(entry.path, start=0, end=end + 1)
+                _check_size(len(content))
+                return content
         except FileNotFoundError:
             return None
 
-    def write(self, name: str, content: bytes) -> None:
+    def is_empty(self, entry: Entry) -> bool:
+        """Whether a file has no content, which is what a power failure leaves of one."""
+        size = entry.size
+        if size is None and self._is_local:
+            with contextlib.suppress(OSError):
+                size = os.stat(entry.path).st_size  # noqa: PTH116 - fsspec's paths are strings
+        return size == 0
+
+    def write(self, name: str, content: bytes) -> Entry:
         """Write a file, which appears under its name as a whole or not at all.
 
         Raises:
@@ -137,35 +145,49 @@ class Place:
             if not self._renames():
                 # An object store: an object appears once it is complete.
                 self._files.pipe_file(path, content)
-                return
-            temporary = posixpath.join(self._root, f".{uuid.uuid4().hex}{SUFFIX}")
-            try:
-                self._files.pipe_file(temporary, content)
-                self._rename(temporary, path)
-            except BaseException:
-                self._remove(temporary)
-                raise
+            else:
+                self._write_and_rename(path, content)
+        return Entry(path, name, len(content))
 
-    def remove(self, name: str) -> None:
+    def remove(self, entry: Entry) -> None:
         """Remove a file, if that is possible."""
-        self._remove(posixpath.join(self._root, name))
+        self._remove(entry.path)
 
     # ---- the backend -----------------------------------------------------------------------
 
-    def _listing(self) -> list[Mapping[str, Any]]:
+    def _listing(self, *, sizes: bool) -> list[tuple[str, int | None]]:
+        """Return paths and sizes of the Parquet files, of unfinished ones as well."""
         with self._errors("list"):
             self._files.invalidate_cache(self._root)
-            found = self._files.ls(self._root, detail=True)
-            if [info["name"].rstrip("/") for info in found] == [self._root]:
+            if sizes or not self._is_local:
+                infos: list[Any] = self._files.ls(self._root, detail=True)
+                found = [(info["name"].rstrip("/"), info.get("size")) for info in infos]
+            else:
+                paths: list[Any] = self._files.ls(self._root, detail=False)
+                found = [(path, None) for path in paths]
+            if [path for path, _ in found] == [self._root]:
                 raise NotADirectoryError(f"{self.path} is a file")
-        return [info for info in found if info["name"].rstrip("/").endswith(SUFFIX)]
+        return [(path, size) for path, size in found if path.endswith(SUFFIX)]
+
+    @property
+    def _is_local(self) -> bool:
+        return isinstance(self._files, LocalFileSystem)
 
     def _renames(self) -> bool:
         """Whether the backend renames files; object stores copy and delete instead."""
         return type(self._files).mv is not AbstractFileSystem.mv
 
+    def _write_and_rename(self, path: str, content: bytes) -> None:
+        temporary = posixpath.join(self._root, f".{uuid.uuid4().hex}{SUFFIX}")
+        try:
+            self._files.pipe_file(temporary, content)
+            self._rename(temporary, path)
+        except BaseException:
+            self._remove(temporary)
+            raise
+
     def _rename(self, old: str, new: str) -> None:
-        if isinstance(self._files, LocalFileSystem):
+        if self._is_local:
             os.replace(old, new)  # noqa: PTH105 - fsspec's paths are strings
         else:
             self._files.mv(old, new)
@@ -206,12 +228,24 @@ def _absolute(path: str) -> str:
     return os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111 - a string for fsspec
 
 
-def _entry(files: AbstractFileSystem, path: str, info: Mapping[str, Any]) -> Entry:
-    if info.get("islink"):
-        # The listing describes the link, not what it leads to.
-        try:
-            info = files.info(path)
-        except OSError:
-            info = {"type": "broken link"}
-    size = info.get("size")
-    return Entry(path, posixpath.basename(path), size, info["type"] == "file")
+def _check_size(size: int) -> None:
+    if size > FILE_BYTES:
+        raise ValueError(f"it has more than {FILE_BYTES:,} bytes")
+
+
+def _read_local(path: str) -> bytes:
+    """Return the content of a regular file: a pipe or a device may never end.
+
+    Raises:
+        ValueError: For another kind of file, or one that exceeds ``FILE_BYTES``.
+        OSError: If it cannot be read.
+    """
+    # Without waiting for somebody to write into a pipe.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    with open(os.open(path, flags), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError("it is not a regular file")
+        _check_size(os.fstat(file.fileno()).st_size)
+        content = file.read(FILE_BYTES + 1)
+    _check_size(len(content))
+    return content
