@@ -100,9 +100,10 @@ class World:
         self.newest = seen
 
 
-def check_writers(world: World, schedules, numbers=(0, 1), deaths=itertools.repeat(None)) -> int:
+def check_writers(world: World, schedules, numbers=(0, 1), deaths=None) -> int:
     """Run writers of versions in each order; return how many orders there were."""
     count = 0
+    deaths = deaths or itertools.repeat(None)
     for count, (choose, killed_at) in enumerate(zip(schedules, deaths, strict=False), start=1):
         world.reset(0, 1)
         run([world.writer(n) for n in numbers], choose, world.check, killed_at)

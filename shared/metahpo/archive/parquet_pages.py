@@ -123,10 +123,11 @@ def _pages(content: bytes, chunk: pq.ColumnChunkMetaData) -> Iterator[_Page]:
             kind = next(kind for kind in _KINDS if kind in header)
             values, encoding = (header[kind][field] for field in _KINDS[kind])
             size, stored = header[_DECOMPRESSED], header[_COMPRESSED]
+            is_sound = min(size, stored, values) >= 0
         except (IndexError, KeyError, TypeError, StopIteration):
-            raise ValueError(f"column {chunk.path_in_schema!r} has a broken page") from None
-        if min(size, stored, values) < 0:
-            raise ValueError(f"column {chunk.path_in_schema!r} has a page of negative size")
+            is_sound = False
+        if not is_sound:
+            raise ValueError(f"column {chunk.path_in_schema!r} has a broken page")
         at += length + stored
         yield _Page(size, values, encoding, kind == _DICTIONARY)
 

@@ -74,6 +74,7 @@ class Place:
         self.path = str(path)
         with self._errors("open"):
             if isinstance(path, str) and "://" in path:
+                _check_protocols(path)
                 self._files, root = fsspec.url_to_fs(path)
             else:
                 # Not through fsspec, which takes the folder "a::b" for "a".
@@ -224,6 +225,15 @@ class Place:
         return ArchiveError(printable(f"cannot {doing} the archive at {self.path}: {why}"))
 
 
+def _check_protocols(url: str) -> None:
+    # In a chain (simplecache::s3://...), fsspec takes an unknown protocol for a local path.
+    known = fsspec.available_protocols()
+    for link in url.split("::"):
+        protocol, separator, _ = link.partition("://")
+        if separator and protocol not in known:
+            raise ValueError(f"there is no protocol {protocol!r}")
+
+
 def _absolute(path: str) -> str:
     return os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111 - a string for fsspec
 
@@ -242,7 +252,7 @@ def _read_local(path: str) -> bytes:
     """
     # Without waiting for somebody to write into a pipe.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    with open(os.open(path, flags), "rb") as file:
+    with os.fdopen(os.open(path, flags), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise ValueError("it is not a regular file")
         _check_size(os.fstat(file.fileno()).st_size)
