@@ -63,7 +63,7 @@ def read_task(content: bytes, name: FileName | None = None) -> ArchivedTask:
         raise ValueError("it is not a task that metahpo archived")
     description = parse_description(text)
     columns = _columns(footer.schema.to_arrow_schema())
-    check_pages(content, footer, columns)
+    check_pages(content, columns)
     file = pq.ParquetFile(
         source,
         metadata=footer,
