@@ -28,8 +28,7 @@ HYPERPARAMETERS = 1_000
 METAFEATURES = 10_000
 # Characters of the name of a task, a hyperparameter or a meta-feature.
 NAME_CHARACTERS = 10_000
-# Levels of lists in a choice of a categorical hyperparameter, and of conditions on conditions.
-NESTING = 8
+# Conditions on conditions. Levels of lists within a choice: metahpo.tasks.distributions.
 DEPTH_OF_CONDITIONS = 32
 # Of one archive, all tasks together: they take some 4 GB in memory.
 ARCHIVED_TRIALS = 1_000_000

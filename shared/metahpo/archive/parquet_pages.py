@@ -96,20 +96,23 @@ def _row_groups(content: bytes) -> tuple[list[int], list[_Chunk]]:
     start = max(len(content) - 8 - _footer_size(content), 0)
     footer, _ = read_struct(content[start:-8])
     groups = footer[4]
-    return [group[3] for group in groups], [_chunk(c[3]) for group in groups for c in group[1]]
+    rows = [_whole(group[3]) for group in groups]
+    return rows, [_chunk(column[3]) for group in groups for column in group[1]]
 
 
 def _chunk(described: dict[int, Any]) -> _Chunk:
-    start = described[9]
+    start, dictionary = _whole(described[9]), _whole(described.get(11, 0))
     # As Arrow: where a dictionary comes first.
-    if 0 < described.get(11, 0) < start:
-        start = described[11]
-    return _Chunk(
-        column=described[3][0].decode(),
-        values=described[5],
-        start=start,
-        end=start + described[7],
-    )
+    if 0 < dictionary < start:
+        start = dictionary
+    end = start + _whole(described[7])
+    return _Chunk(described[3][0].decode(), _whole(described[5]), start, end)
+
+
+def _whole(value: object) -> int:
+    if not isinstance(value, int):
+        raise TypeError(value)
+    return value
 
 
 # ---- pages ---------------------------------------------------------------------------------
@@ -168,8 +171,8 @@ def _page(data: bytes) -> tuple[_Page, int]:
     """Return the page whose header begins some bytes, and its length with the header."""
     header, length = read_struct(data)
     kind = next(kind for kind in _KINDS if kind in header)
-    values, encoding = (header[kind][field] for field in _KINDS[kind])
-    size, stored = header[_DECOMPRESSED], header[_COMPRESSED]
+    values, encoding = (_whole(header[kind][field]) for field in _KINDS[kind])
+    size, stored = _whole(header[_DECOMPRESSED]), _whole(header[_COMPRESSED])
     if min(size, stored, values) < 0:
         raise ValueError("a negative size")
     return _Page(size, values, encoding, kind == _DICTIONARY), length + stored
