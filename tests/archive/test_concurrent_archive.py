@@ -11,6 +11,7 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import fsspec
 import numpy as np
@@ -22,6 +23,7 @@ from support.stepped_files import CopyingFiles, RenamingFiles, SteppedFiles
 
 from metahpo import Archive, Space, Task, Trial
 from metahpo.archive import ArchiveError, ArchiveWarning, folder_reading, limits
+from metahpo.archive import archive as archive_module
 from metahpo.archive.file_names import FileName
 from metahpo.archive.task_file import read_task
 from optuna_meta import MetaSampler
@@ -249,6 +251,19 @@ def test_new_tasks_of_others_do_not_keep_a_reader(monkeypatch):
     numbers = itertools.count()
     archive._place._files.turn = lambda: writer.add(Task(f"new {next(numbers)}", SPACE))
     assert {"shared", "new 0"} == {task.name for task in archive}
+
+
+@pytest.mark.parametrize("removes", [True, False])
+def test_a_writer_whose_clock_is_behind_replaces_what_it_saw(monkeypatch, removes):
+    world = World(monkeypatch, SteppedFiles)
+    world.reset(0)
+    world.archive().add(version(1))
+    if not removes:
+        monkeypatch.setattr(SteppedFiles, "rm_file", lambda *_: None)
+    for number in (2, 3):
+        monkeypatch.setattr(archive_module, "time", SimpleNamespace(time=lambda: 1e9))
+        assert world.archive().add(version(number)) == "replaced"
+        assert [number_of(task) for task in world.archive()] == [number]
 
 
 # ---- left-overs, full disks ----------------------------------------------------------------

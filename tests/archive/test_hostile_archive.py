@@ -266,7 +266,10 @@ def test_a_task_that_could_not_be_read_again_is_not_written(tmp_path):
     ):
         with pytest.raises(ArchiveError, match="cannot be archived"):
             archive.add(task)
-    assert not list((tmp_path / "archive").iterdir())
+        assert not list((tmp_path / "archive").iterdir())
+        with pytest.warns(ArchiveWarning, match="cannot be archived"):
+            assert Archive(tmp_path / "other").extend([task, GOOD])
+    assert Archive(tmp_path / "other").tasks() == [GOOD]
 
 
 # ---- bounds --------------------------------------------------------------------------------

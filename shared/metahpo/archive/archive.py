@@ -26,6 +26,7 @@ from __future__ import annotations
 import difflib
 import os
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
@@ -34,13 +35,13 @@ from typing import TypeAlias
 import pyarrow as pa
 
 from metahpo.archive.display_names import with_unique_names
-from metahpo.archive.errors import ArchiveError, without_passwords
+from metahpo.archive.errors import ArchiveError, ArchiveWarning, without_passwords
 from metahpo.archive.file_names import FileName, identity_of
 from metahpo.archive.folder_reading import listed, read_folder
 from metahpo.archive.place import Entry, Place
 from metahpo.archive.printable import printable
 from metahpo.archive.task_file import ArchivedTask, read_task
-from metahpo.archive.task_table import to_table
+from metahpo.archive.task_table import UnarchivableTaskError, to_table
 from metahpo.tasks.task import Task
 
 _Key: TypeAlias = tuple[str, float | None]
@@ -98,6 +99,8 @@ class Archive:
     def extend(self, tasks: Iterable[Task]) -> Counter[Outcome]:
         """Write tasks as ``add`` does, listing the folder once.
 
+        A task that could not be read again is skipped with an ``ArchiveWarning`` that names it.
+
         Args:
             tasks: The tasks to write.
 
@@ -105,10 +108,16 @@ class Archive:
             How many were added, replaced others, and changed nothing.
 
         Raises:
-            ArchiveError: As ``add``; the tasks before the failing one have been written.
+            ArchiveError: If the archive cannot be written to; the tasks before have been written.
         """
         versions = self._versions()
-        return Counter(self._add(task, versions) for task in tasks)
+        outcomes: Counter[Outcome] = Counter()
+        for task in tasks:
+            try:
+                outcomes[self._add(task, versions)] += 1
+            except UnarchivableTaskError as error:
+                warnings.warn(f"skipped: {error}", ArchiveWarning, stacklevel=2)
+        return outcomes
 
     def _add(self, task: Task, versions: dict[str, list[Entry]]) -> Outcome:
         table = to_table(task)
@@ -207,11 +216,12 @@ def _check_readable(content: bytes, name: FileName, task: Task) -> None:
     """Check a file before it is written: an archive takes nothing that it does not give back.
 
     Raises:
-        ArchiveError: If the file, or one of its trials, could not be read.
+        UnarchivableTaskError: If the file, or one of its trials, could not be read.
     """
     try:
         faults = read_task(content, name).faults
     except (ValueError, pa.ArrowException) as error:
         faults = (str(error),)
     if faults:
-        raise ArchiveError(printable(f"task {task.name!r} cannot be archived: {faults[0]}"))
+        message = f"task {task.name!r} cannot be archived: {faults[0]}"
+        raise UnarchivableTaskError(printable(message))

@@ -24,6 +24,10 @@ _TEXT = pa.dictionary(pa.int32(), pa.string())
 _NUMBER = pa.float64()
 
 
+class UnarchivableTaskError(ArchiveError):
+    """A task holds what an archive cannot keep; the message names it and says what."""
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """A column of the table.
@@ -96,7 +100,7 @@ def to_table(task: Task) -> TaskTable:
     """Return a task as a table.
 
     Raises:
-        ArchiveError: For a task with a value that JSON cannot hold.
+        UnarchivableTaskError: For a task with a value that JSON cannot hold.
     """
     try:
         description = _description(task)
@@ -105,7 +109,7 @@ def to_table(task: Task) -> TaskTable:
         return TaskTable(columns, description, digest([description, columns]))
     except (TypeError, ValueError, ArithmeticError, RecursionError) as error:
         message = f"task {task.name!r} cannot be archived: {error}"
-        raise ArchiveError(printable(message)) from error
+        raise UnarchivableTaskError(printable(message)) from error
 
 
 def with_names(columns: Mapping[str, list[Any]], task: str) -> dict[str, list[Any]]:
