@@ -1,7 +1,8 @@
 """Where past tasks are kept and where they come from.
 
-``archive`` is the portable form, one Parquet file per task (``task_table``); ``sources`` is the
-one door for histories, ``reader`` the contract of what reads them. Public: what is listed below.
+``archive`` is the portable form, one Parquet file per task (``task_table`` writes it,
+``task_file`` reads it, ``limits`` bounds it, ``place`` is the folder); ``sources`` is the one door
+for histories, ``reader`` the contract of what reads them. Public: what is listed below.
 May be touched: a new reader is one file anywhere and one entry point (docs/extending.md).
 """
 

@@ -109,6 +109,7 @@ def _read_source(source: object, options: ReadOptions) -> list[Task]:
     if isinstance(source, Task):
         return [source]
     refusals: list[str] = []
+    cause: Exception | None = None
     for name, reader in _readers().items():
         if not isinstance(source, reader.types):
             continue
@@ -117,11 +118,20 @@ def _read_source(source: object, options: ReadOptions) -> list[Task]:
         except UnrecognisedSourceError as error:
             refusals.append(f"{name}: {error}")
             continue
+        except SourceError:
+            raise
+        # For odd paths and URLs, drivers and file systems raise errors of every kind.
+        except Exception as error:
+            if not isinstance(source, str):
+                raise
+            refusals.append(f"{name}: {type(error).__name__}: {error}")
+            cause = cause or error
+            continue
         if not tasks:
             raise EmptySourceError(f"{source!r} holds no past task: it lacks {reader.looks_for}")
         return tasks
     refusals += [f"{name}: not installed ({reason})" for name, reason in _missing().items()]
-    raise SourceError(f"no past tasks found in {source!r} ({'; '.join(refusals)})")
+    raise SourceError(f"no past tasks found in {source!r} ({'; '.join(refusals)})") from cause
 
 
 # ---- readers -------------------------------------------------------------------------------

@@ -13,6 +13,8 @@ from typing import Any
 from tqdm import tqdm
 
 from metahpo.archive import Archive, ArchiveError, Outcome, ReadOptions, SourceError
+from metahpo.archive.display_names import with_unique_names
+from metahpo.archive.printable import printable
 from metahpo.archive.sources import read_history
 from metahpo.cli.tables import TableError, read_table
 from metahpo.cli.task_text import (
@@ -81,12 +83,13 @@ def _exit_code(error: Exception) -> int:
         # The reader (head, less) has left. Python would fail again on flushing at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
-    print("metahpo:", " ".join(f"error: {error}".split()), file=sys.stderr)
+    print(printable(f"metahpo: error: {' '.join(str(error).split())}"), file=sys.stderr)
     return FAILED
 
 
 def _print_warning(message: Warning | str, *_: Any) -> None:
-    tqdm.write(f"metahpo: warning: {' '.join(str(message).split())}", file=sys.stderr)
+    text = printable(f"metahpo: warning: {' '.join(str(message).split())}")
+    tqdm.write(text, file=sys.stderr)
 
 
 # ---- collect -------------------------------------------------------------------------------
@@ -127,12 +130,12 @@ def _collect(options: argparse.Namespace) -> None:
         tasks = read_history(source, reading)
         outcomes += archive.extend(_with_progress(tasks, source))
     counts = ", ".join(f"{outcomes[outcome]} {outcome}" for outcome in Outcome)
-    print(f"{outcomes.total()} tasks to {archive.path}: {counts}")
+    print(printable(f"{outcomes.total()} tasks to {archive.path}: {counts}"))
 
 
 def _with_progress(tasks: Sequence[Task], source: str) -> Iterable[Task]:
     # disable=None: no progress bar unless standard error is a terminal.
-    return tqdm(tasks, desc=source, unit="task", disable=None)
+    return tqdm(tasks, desc=printable(source), unit="task", disable=None)
 
 
 # ---- show ----------------------------------------------------------------------------------
@@ -148,7 +151,7 @@ def _add_show(commands: Any) -> None:
 def _show(options: argparse.Namespace) -> None:
     archive = Archive(options.archive)
     if options.task is None:
-        lines = task_table(archive.tasks())
+        lines = task_table(with_unique_names(archive.tasks()))
     else:
         lines = task_details(archive.task(options.task))
     for line in lines:

@@ -1,10 +1,12 @@
-"""Tasks, spaces and configurations as lines of text."""
+"""Tasks, spaces and configurations as lines of text.
+
+Names come from others' files: what a terminal might obey is escaped in every line.
+"""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from optuna.distributions import (
@@ -14,6 +16,8 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from metahpo.archive.display_names import time_text
+from metahpo.archive.printable import printable
 from metahpo.tasks.space import Configuration
 from metahpo.tasks.task import Task, Trial
 
@@ -43,7 +47,7 @@ def task_table(tasks: Sequence[Task]) -> list[str]:
 def task_details(task: Task) -> list[str]:
     """Return everything about a task: origin, space, meta-features, best configurations."""
     space = [(name, _range(d)) for name, d in task.space.distributions.items()]
-    return [
+    lines = [
         f"task      {task.name}",
         f"source    {task.source or '-'}",
         f"created   {_time(task.created)}",
@@ -58,10 +62,12 @@ def task_details(task: Task) -> list[str]:
         "best configurations (larger values are better)",
         *indented([_shown(trial) for trial in task.ranked[:BEST]]),
     ]
+    return [printable(line) for line in lines]
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return one line per row, with columns padded to equal widths."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -113,4 +119,4 @@ def _number(value: float | None) -> str:
 
 
 def _time(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M}"
+    return time_text(seconds, "%Y-%m-%d %H:%M") or "-"

@@ -14,6 +14,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from metahpo.archive.display_names import with_unique_names
 from metahpo.settings import PolicySettings, PortfolioSettings
 from metahpo.similarity import learned_relevance, metafeature_weights, relevance
 from metahpo.suggest.portfolio import CandidateScorer, greedy_portfolio
@@ -97,14 +98,15 @@ class _PortfolioChoice:
 
 
 class History(Sequence[Task]):
-    """Past tasks, with what was made of them for the studies that use them.
+    """Past tasks, under unique names, with what was made of them for the studies that use them.
 
     Args:
         tasks: The past tasks.
     """
 
     def __init__(self, tasks: Iterable[Task] = ()) -> None:
-        self._tasks = tuple(tasks)
+        # Decisions name the tasks that carried weight.
+        self._tasks = tuple(with_unique_names(tasks))
         self._views: Cache[HistoryView] = Cache(KEPT_VIEWS)
 
     @classmethod

@@ -54,14 +54,60 @@ def parse_distribution(text: str) -> BaseDistribution:
         text: What ``optuna.distributions.distribution_to_json`` wrote, in any version.
 
     Raises:
-        SpaceError: For a text that is no distribution.
+        SpaceError: For a text that is no distribution, and for one with which no computer can
+            compute: bounds or steps that are not finite or too far apart, choices nested deeply.
     """
     try:
         record = json.loads(text)
         former = _FORMER_DISTRIBUTIONS.get(record.get("name"))
-        return former(record["attributes"]) if former else json_to_distribution(text)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SpaceError(f"not the JSON text of a distribution: {text!r} ({error!r})") from error
+        distribution = former(record["attributes"]) if former else json_to_distribution(text)
+        _check_usable(distribution)
+    # ArithmeticError: the bounds and steps are compared as decimal numbers.
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
+        reason = f"{text!r:.200} ({error!r:.200})"
+        raise SpaceError(f"not the JSON text of a distribution: {reason}") from error
+    return distribution
+
+
+# Levels that a discrete distribution may have; as many integers are exact as floats.
+_MOST_LEVELS = 2**53
+# Integers of NumPy.
+_LARGEST_INTEGER = 2**63 - 1
+# Levels of lists within a choice.
+_NESTING = 8
+
+
+def _check_usable(distribution: BaseDistribution) -> None:
+    """Raise ValueError or ArithmeticError for a distribution that breaks arithmetic."""
+    if isinstance(distribution, CategoricalDistribution):
+        for choice in distribution.choices:
+            _check_nesting(choice, _NESTING)
+        return
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    if not isinstance(distribution.log, bool):
+        raise ValueError("log must be true or false")
+    low, high, step = distribution.low, distribution.high, distribution.step
+    if not all(map(math.isfinite, (low, high, high - low, (step or 0) + high))):
+        raise ValueError("the bounds, their distance and the step must be finite")
+    if isinstance(distribution, IntDistribution) and max(abs(low), abs(high)) > _LARGEST_INTEGER:
+        raise ValueError(f"the bounds of integers may be {_LARGEST_INTEGER} at most")
+    if step is not None and (high - low) / step > _MOST_LEVELS and isinstance(step, float):
+        raise ValueError("the step is too small for the bounds")
+
+
+def _check_nesting(choice: Any, levels: int) -> None:
+    if isinstance(choice, list | dict):
+        if not levels:
+            raise ValueError(f"a choice is nested more than {_NESTING} times")
+        for part in choice if isinstance(choice, list) else choice.values():
+            _check_nesting(part, levels - 1)
 
 
 def distribution_text(distribution: BaseDistribution) -> str:
@@ -156,7 +202,9 @@ def _encode_numbers(values: Array, distribution: BaseDistribution) -> Array:
     if high == low:
         # A single value lies in the middle.
         return np.where(np.isnan(values), math.nan, 0.5)
-    return (values - low) / (high - low)
+    # A value far beyond narrow bounds is infinitely far outside.
+    with np.errstate(over="ignore"):
+        return (values - low) / (high - low)
 
 
 def decode_column(positions: Array, distribution: BaseDistribution) -> list[Any]:

@@ -80,6 +80,18 @@ class Condition:
         return self.parent, frozenset(map(choice_key, self.choices)), self.at_least
 
 
+def _check_acyclic(parents: Mapping[str, str]) -> None:
+    checked: set[str] = set()
+    for name in parents:
+        path: dict[str, None] = {}
+        while name in parents and name not in checked:
+            if name in path:
+                raise SpaceError(f"the conditions of {sorted(path)} depend on each other")
+            path[name] = None
+            name = parents[name]
+        checked.update(path)
+
+
 @dataclass(frozen=True)
 class Space:
     """An ordered set of hyperparameters with their distributions and conditions.
@@ -89,8 +101,9 @@ class Space:
         conditions: For the hyperparameters that are not always active, when they are.
 
     Raises:
-        SpaceError: For a distribution that is none of Float, Int and Categorical, and for a
-            condition on or of a hyperparameter that the space lacks.
+        SpaceError: For a distribution that is none of Float, Int and Categorical, for a condition
+            on or of a hyperparameter that the space lacks, and for conditions that depend on each
+            other.
     """
 
     distributions: Mapping[str, BaseDistribution]
@@ -111,6 +124,7 @@ class Space:
                     f"the condition of {name!r} on {condition.parent!r}: both must be in the "
                     f"space, {sorted(missing)} is not"
                 )
+        _check_acyclic({name: condition.parent for name, condition in self.conditions.items()})
         object.__setattr__(self, "distributions", MappingProxyType(dict(self.distributions)))
         object.__setattr__(self, "conditions", MappingProxyType(dict(self.conditions)))
 
@@ -331,7 +345,7 @@ class Space:
         """The space that ``to_json`` wrote.
 
         Raises:
-            SpaceError: For a text that is no distribution.
+            SpaceError: For a text that is no distribution, or none to compute with.
         """
         return cls({name: parse_distribution(text) for name, text in texts.items()})
 
