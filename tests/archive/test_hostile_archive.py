@@ -287,7 +287,7 @@ def columns_of(rows: int, steps: int) -> dict:
     text["configuration"] = text["configuration"].cast(pa.string())
     return text | {
         "number": zeros.cast(pa.int64()),
-        **dict.fromkeys(("value", "cost", "started", "finished"), none),
+        **dict.fromkeys(("value", "cost", "started", "finished", "violation"), none),
         **dict.fromkeys(("curve_steps", "curve_values"), curves),
     }
 
