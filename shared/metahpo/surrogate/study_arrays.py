@@ -42,7 +42,7 @@ class StudyArrays:
     @cached_property
     def tried(self) -> frozenset[bytes]:
         """Keys of the configurations that must not be repeated."""
-        return frozenset(map(self.space.key, self.taken))
+        return frozenset(self.space.keys(self.taken))
 
     @property
     def best(self) -> Array:
@@ -72,16 +72,16 @@ def study_arrays(task: Task, space: Space) -> StudyArrays:
     seen = [float(t.value) for t in finished if t.observed and t.value is not None]
     observed = finished if seen else []
     # A failed trial counts as the worst that did not fail: the model learns to stay away.
-    values = [
-        float(t.value) if t.observed and t.value is not None else min(seen) for t in observed
-    ]
+    worst = min(seen, default=0.0)
+    values = [float(t.value) if t.observed and t.value is not None else worst for t in observed]
     scaled, exponent = in_safe_unit(values)
+    taken = _points(space, [*finished, *task.running])
     return StudyArrays(
         space,
-        points=_points(space, observed),
+        points=taken[: len(observed)],
         values=scaled,
-        pending=_points(space, task.running),
-        taken=_points(space, [*finished, *task.running]),
+        pending=taken[len(finished) :],
+        taken=taken,
         all_failed=bool(finished) and not seen,
         exponent=exponent,
     )

@@ -219,6 +219,12 @@ class Space:
         """What two points that are the same configuration have in common."""
         return np.nan_to_num(point, nan=-1.0).round(9).tobytes()
 
+    @staticmethod
+    def keys(points: Array) -> list[bytes]:
+        """The keys of ``n x d`` points."""
+        rounded = np.nan_to_num(points, nan=-1.0).round(9)
+        return [row.tobytes() for row in rounded]
+
     # ---- conditions ------------------------------------------------------------------------
 
     def activate(self, points: Array) -> Array:
