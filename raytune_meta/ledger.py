@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from metahpo.suggest.decision_record import DecisionRecord
@@ -56,7 +56,10 @@ class SweepTrial:
 
     def to_json(self) -> dict[str, Any]:
         """Return the trial as what JSON can hold."""
-        return asdict(self) | {"reports": sorted(self.reports.items())}
+        # Not ``asdict``, which copies all that is in it and takes most of the time of saving.
+        decision = None if self.decision is None else self.decision.to_json()
+        shallow = {own.name: getattr(self, own.name) for own in fields(self)}
+        return shallow | {"reports": sorted(self.reports.items()), "decision": decision}
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> SweepTrial:

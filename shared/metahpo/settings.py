@@ -191,6 +191,28 @@ class RefitSettings:
 
 
 @dataclass(frozen=True)
+class ContextSettings:
+    """Which of a long study's own trials surrogates are fitted to.
+
+    Attributes:
+        most: Trials up to which surrogates are fitted to all.
+        latest: Beyond that, the fewest of the latest trials that they are fitted to; as many count
+            as evidence for or against a network.
+        step: The choice among the earlier trials serves for so many trials.
+        kept: Earlier trials that surrogates are fitted to.
+        best: How many of these are the best; the others lie farthest from all others.
+        kept_choices: Choices that are kept for the next suggestion.
+    """
+
+    most: int = 300
+    latest: int = 100
+    step: int = 50
+    kept: int = 200
+    best: int = 100
+    kept_choices: int = 8
+
+
+@dataclass(frozen=True)
 class PolicySettings:
     """All settings of the policy.
 
@@ -200,6 +222,7 @@ class PolicySettings:
         trust: How models are weighed.
         search: How the acquisition function is maximised.
         refit: When models are fitted anew.
+        context: Which of a long study's own trials models are fitted to.
         transfer: Whether the surrogate reads past tasks.
         metafeatures: Whether past tasks are weighed by meta-features.
         past_tasks: Past tasks that are modelled: the most relevant ones of a longer history.
@@ -211,6 +234,7 @@ class PolicySettings:
     trust: TrustSettings = field(default_factory=TrustSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
     refit: RefitSettings = field(default_factory=RefitSettings)
+    context: ContextSettings = field(default_factory=ContextSettings)
     transfer: bool = True
     metafeatures: bool = True
     past_tasks: int = 100

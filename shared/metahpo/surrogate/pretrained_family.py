@@ -29,6 +29,7 @@ from metahpo.surrogate.neural.neural_process import NeuralProcess
 from metahpo.surrogate.neural.neural_surrogate import NeuralSurrogate
 from metahpo.surrogate.neural.pretrained import default_weights, load_weights
 from metahpo.surrogate.study_arrays import StudyArrays
+from metahpo.surrogate.study_context import context_rows
 from metahpo.tasks.alignment import identity_of
 from metahpo.tasks.space import Array, Space
 
@@ -105,7 +106,7 @@ class PretrainedFamily:
         past = encoded_past(self.network, history) if settings.transfer else None
         if not trust.weigh or not len(study.values):
             return mix(self._surrogate(study, history, past, settings), None, trust)
-        misled = past is not None and self._is_misled(study, history, past, trust)
+        misled = past is not None and self._is_misled(study, history, past, settings)
         informed = self._surrogate(study, history, None if misled else past, settings)
         mixture = mix(informed, target_beside_informed(study, history, settings), trust)
         if misled:
@@ -115,13 +116,17 @@ class PretrainedFamily:
         return replace(mixture, trust=None) if reads_none else mixture
 
     def _is_misled(
-        self, study: StudyArrays, history: AlignedHistory, past: EncodedPast, trust: TrustSettings
+        self,
+        study: StudyArrays,
+        history: AlignedHistory,
+        past: EncodedPast,
+        settings: PolicySettings,
     ) -> bool:
         """Whether the network predicts the first trials better without the past tasks."""
-        early = range(min(len(study.values), trust.past_evidence_trials))
-        with_past = self._log_densities(study, history, past, early)
-        without_past = self._log_densities(study, history, None, early)
-        return misleads(with_past, without_past, trust)
+        early = range(min(len(study.values), settings.trust.past_evidence_trials))
+        with_past = self._log_densities(study, history, past, early, settings)
+        without_past = self._log_densities(study, history, None, early, settings)
+        return misleads(with_past, without_past, settings.trust)
 
     def _surrogate(
         self,
@@ -133,35 +138,51 @@ class PretrainedFamily:
         count = len(study.values)
         latest = range(max(0, count - settings.trust.evidence_trials), count)
         return NeuralSurrogate(
-            self._model(study, history, past, count),
+            self._model(study, history, past, count, settings),
             history.features,
-            self._log_densities(study, history, past, latest),
+            self._log_densities(study, history, past, latest, settings),
             np.empty(0) if past is None else history.relevance,
             settings.search,
         )
 
     def _log_densities(
-        self, study: StudyArrays, history: AlignedHistory, past: EncodedPast | None, rows: range
+        self,
+        study: StudyArrays,
+        history: AlignedHistory,
+        past: EncodedPast | None,
+        rows: range,
+        settings: PolicySettings,
     ) -> Array:
         """``n``, of each trial's value given the ones before it; NaN for rows left out."""
         densities = np.full(len(study.values), np.nan)
         for row in rows:
             key = self, past is None, study.digests[row + 1]
-            make = partial(self._log_density, study, history, past, row)
+            make = partial(self._log_density, study, history, past, row, settings)
             densities[row] = history.remember("log density", key, make, most=KEPT_DENSITIES)
         return densities
 
     def _log_density(
-        self, study: StudyArrays, history: AlignedHistory, past: EncodedPast | None, row: int
+        self,
+        study: StudyArrays,
+        history: AlignedHistory,
+        past: EncodedPast | None,
+        row: int,
+        settings: PolicySettings,
     ) -> float:
-        model, at = self._model(study, history, past, row), slice(row, row + 1)
+        model, at = self._model(study, history, past, row, settings), slice(row, row + 1)
         return float(model.log_densities(study.points[at], study.values[at])[0])
 
     def _model(
-        self, study: StudyArrays, history: AlignedHistory, past: EncodedPast | None, count: int
+        self,
+        study: StudyArrays,
+        history: AlignedHistory,
+        past: EncodedPast | None,
+        count: int,
+        settings: PolicySettings,
     ) -> NeuralModel:
-        """The network conditioned on the first ``count`` trials."""
-        trials = study.points[:count], study.values[:count]
+        """The network conditioned on the first ``count`` trials, or some where they are many."""
+        rows = context_rows(study, history, settings.context, count)
+        trials = study.points[rows], study.values[rows]
         key = self, past is None, study.digests[count]
         encoded = history.remember(
             "encoded space", self, partial(encoded_space, self.network, history.space)

@@ -42,7 +42,7 @@ class StudyArrays:
     @cached_property
     def tried(self) -> frozenset[bytes]:
         """Keys of the configurations that must not be repeated."""
-        return frozenset(map(self.space.key, self.taken))
+        return frozenset(self.space.keys(self.taken))
 
     @property
     def best(self) -> Array:
@@ -75,12 +75,13 @@ def study_arrays(task: Task, space: Space) -> StudyArrays:
     known = np.full(len(observed), values.min(initial=np.inf))
     known[np.array([trial.observed for trial in observed], dtype=bool)] = values
     scaled, exponent = in_safe_unit(known)
+    taken = _points(space, [*finished, *task.running])
     return StudyArrays(
         space,
-        points=_points(space, observed),
+        points=taken[: len(observed)],
         values=scaled,
-        pending=_points(space, task.running),
-        taken=_points(space, [*finished, *task.running]),
+        pending=taken[len(finished) :],
+        taken=taken,
         all_failed=bool(finished) and not observed,
         exponent=exponent,
     )

@@ -250,6 +250,12 @@ class Space:
         """Indices of ``n x d`` points without repetitions, in the order of their positions."""
         return np.unique(_comparable(points), axis=0, return_index=True)[1]
 
+    @staticmethod
+    def keys(points: Array) -> list[bytes]:
+        """The keys of ``n x d`` points."""
+        rounded = np.nan_to_num(points, nan=-1.0).round(9)
+        return [row.tobytes() for row in rounded]
+
     # ---- conditions ------------------------------------------------------------------------
 
     def canonical(self, points: Array, held: Array | None = None) -> Array:

@@ -7,6 +7,7 @@ the marginal likelihood; hyperparameters are those fitted to most of the values,
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from metahpo.settings import PolicySettings, RefitSettings
 from metahpo.surrogate.aligned_history import AlignedHistory
@@ -21,9 +22,10 @@ from metahpo.surrogate.gp.transfer import (
     fit_transfer,
 )
 from metahpo.surrogate.mixture import Mixture, mix
-from metahpo.surrogate.scores import standardising_warp, tells_unit
+from metahpo.surrogate.scores import Warp, standardising_warp, tells_unit
 from metahpo.surrogate.study_arrays import StudyArrays
-from metahpo.tasks.space import Space
+from metahpo.surrogate.study_context import context_rows
+from metahpo.tasks.space import Array, Space
 
 # Fits of so many kinds and prefixes of a study are kept.
 KEPT_FITS = 16
@@ -50,8 +52,9 @@ class GaussianFamily:
         weighed = settings.trust.weigh and _has_own_evidence(study, settings)
         if not weighed:
             return mix(informed, None, settings.trust)
-        expected = past_models(history).predict(study.points) @ history.relevance
-        against = contradiction(study.values, expected)
+        rows = context_rows(study, history, settings.context, len(study.values))
+        expected = past_models(history).predict(study.points[rows]) @ history.relevance
+        against = contradiction(study.values[rows], expected)
         return mix(informed, target_only(study, history, settings), settings.trust, against)
 
 
@@ -78,23 +81,40 @@ def target_only(
     study: StudyArrays, history: AlignedHistory, settings: PolicySettings
 ) -> GPSurrogate:
     """The Gaussian process of the study's trials alone, of which there is one at least."""
-    warp = standardising_warp(study.values)
-    hyperparameters = _target_hyperparameters(study, history, settings.refit)
+    rows = context_rows(study, history, settings.context, len(study.values))
+    warp = standardising_warp(study.values[rows])
+    hyperparameters = _target_hyperparameters(study, history, settings)
     kernel = Kernel(
         hyperparameters.feature_lengthscales(history.features.owner),
         hyperparameters.signal,
         hyperparameters.noise,
         CONSTANT_VARIANCE,
     )
-    model = ClosedFormGP(history.features.array(study.points), warp.scores(study.values), kernel)
+    model, log_densities = _model(study, history, rows, warp, kernel)
     return GPSurrogate(
         model,
         history.features,
         warp,
-        model.log_densities + warp.log_slopes(study.values),
+        log_densities,
         settings.search.effort,
         tells_unit(study.values),
     )
+
+
+def _model(
+    study: StudyArrays,
+    history: AlignedHistory,
+    rows: NDArray[np.intp],
+    warp: Warp,
+    kernel: Kernel,
+    prior: Prior | None = None,
+) -> tuple[ClosedFormGP, Array]:
+    """The process given some of the trials, and ``n`` log densities of values, NaN of others."""
+    points, values = study.points[rows], study.values[rows]
+    model = ClosedFormGP(history.features.array(points), warp.scores(values), kernel, prior)
+    log_densities = np.full(len(study.values), np.nan)
+    log_densities[rows] = model.log_densities + warp.log_slopes(values)
+    return model, log_densities
 
 
 def _has_own_evidence(study: StudyArrays, settings: PolicySettings) -> bool:
@@ -106,18 +126,17 @@ def _has_own_evidence(study: StudyArrays, settings: PolicySettings) -> bool:
 def _transferred(
     study: StudyArrays, history: AlignedHistory, settings: PolicySettings
 ) -> GPSurrogate:
-    past, parameters = past_models(history), _transfer_parameters(study, history, settings.refit)
+    past, parameters = past_models(history), _transfer_parameters(study, history, settings)
+    rows = context_rows(study, history, settings.context, len(study.values))
     warp = parameters.warp
     kernel = Kernel(past.lengthscales, parameters.signal, parameters.noise, OFFSET_VARIANCE)
     prior = Prior(past, history.relevance, parameters.kappa)
-    model = ClosedFormGP(
-        history.features.array(study.points), warp.scores(study.values), kernel, prior
-    )
+    model, log_densities = _model(study, history, rows, warp, kernel, prior)
     return GPSurrogate(
         model,
         history.features,
         warp,
-        model.log_densities + warp.log_slopes(study.values),
+        log_densities,
         settings.search.effort,
         trust=1.0,
     )
@@ -127,12 +146,13 @@ def _transferred(
 
 
 def _target_hyperparameters(
-    study: StudyArrays, history: AlignedHistory, refit: RefitSettings
+    study: StudyArrays, history: AlignedHistory, settings: PolicySettings
 ) -> Hyperparameters:
-    count = prefix(len(study.values), refit)
+    count = prefix(len(study.values), settings.refit)
 
     def fitted() -> Hyperparameters:
-        X, values = history.features.array(study.points[:count]), study.values[:count]
+        rows = _fitted_rows(study, history, settings, count)
+        X, values = history.features.array(study.points[rows]), study.values[rows]
         scores = standardising_warp(values).scores(values)
         return fit([Data(X, scores)], history.features.owner)
 
@@ -140,15 +160,28 @@ def _target_hyperparameters(
 
 
 def _transfer_parameters(
-    study: StudyArrays, history: AlignedHistory, refit: RefitSettings
+    study: StudyArrays, history: AlignedHistory, settings: PolicySettings
 ) -> TransferParameters:
-    count = prefix(len(study.values), refit)
+    count = prefix(len(study.values), settings.refit)
 
     def fitted() -> TransferParameters:
-        points, values = study.points[:count], study.values[:count]
+        rows = _fitted_rows(study, history, settings, count)
+        points, values = study.points[rows], study.values[rows]
         return fit_transfer(points, values, past_models(history), history.relevance)
 
     return history.remember("transfer fit", study.digests[count], fitted, most=KEPT_FITS)
+
+
+def _fitted_rows(
+    study: StudyArrays, history: AlignedHistory, settings: PolicySettings, count: int
+) -> NDArray[np.intp]:
+    """The trials, among the first ones, that hyperparameters are fitted to.
+
+    Of a long study every second one that the model itself is given: a fit takes many
+    factorisations of the covariance, and a few hyperparameters are known from fewer trials.
+    """
+    rows = context_rows(study, history, settings.context, count)
+    return rows if len(rows) == count else rows[::2]
 
 
 def prefix(count: int, refit: RefitSettings) -> int:
