@@ -175,11 +175,13 @@ def test_in_no_sampled_order_a_reader_misses_a_task(monkeypatch, kind):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_in_no_order_a_reader_misses_a_task(monkeypatch):
     check_reader(World(monkeypatch, SteppedFiles), all_schedules(), 2)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("kind", [SteppedFiles, RenamingFiles, CopyingFiles])
 def test_no_order_of_two_or_sampled_order_of_three_writers_loses_a_task(monkeypatch, kind):
     world = World(monkeypatch, kind)
@@ -212,6 +214,7 @@ def test_writers_lose_no_task_at_the_latency_of_an_object_store(monkeypatch, wri
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("writers", [2, 8])
 def test_writers_lose_no_task_in_many_rounds(monkeypatch, writers):
     check_latency(monkeypatch, writers, 300)
