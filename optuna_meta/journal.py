@@ -41,6 +41,7 @@ _Log: TypeAlias = dict[str, Any]
 _OPERATION = re.compile(rb'"op_code"\s*:\s*(\d{1,2})\b')
 _TRIAL = re.compile(rb'"trial_id"\s*:\s*(\d{1,12})\b')
 _START = b'{"op_code"'
+_BROKEN = "a line of the journal is broken"
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
@@ -162,6 +163,7 @@ class _Replay:
         if isinstance(op, bool) or not isinstance(op, int) or not 0 <= op <= 10:
             self._broken_lines.append(number)
             self._studies_unknown = self._trials_unknown = True
+            self._break_running()
         elif op in _READ_HERE:
             try:
                 self._apply[op](log)
@@ -178,6 +180,7 @@ class _Replay:
         self._broken_lines.append(number)
         if len(ops) != 1:
             self._studies_unknown = self._trials_unknown = True
+            self._break_running()
             return
         trial = _TRIAL.search(line)
         self._break(ops[0], int(trial[1]) if trial else None)
@@ -190,11 +193,16 @@ class _Replay:
         elif op == _Op.CREATE_TRIAL:
             self._add_trial(None)
         elif isinstance(trial, int) and 0 <= trial < len(self._trials):
-            self._break_trial(trial)
+            if found := self._trials[trial]:
+                found[1].broken = _BROKEN
+        elif op in (_Op.PARAM, _Op.STATE, _Op.REPORT):
+            self._break_running()
 
-    def _break_trial(self, number: int) -> None:
-        if found := self._trials[number]:
-            found[1].broken = "a line of the journal is broken"
+    def _break_running(self) -> None:
+        """Break the trials that a line may have belonged to."""
+        for found in self._trials:
+            if found and found[1].state is TrialState.RUNNING:
+                found[1].broken = _BROKEN
 
     # ---- numbers ---------------------------------------------------------------------------
 
