@@ -13,6 +13,10 @@ from typing import Any
 
 # Bytes of one file: ten million trials in a database have about that.
 LARGEST_FILE = 4 * 2**30
+# Bytes of the files of one folder that are read together, and of one of them.
+LARGEST_FOLDER, LARGEST_PART = 2**31, 2**28
+# Entries of a folder.
+MOST_ENTRIES = 100_000
 # Rows of values, reports and parameters together: about 2 GB in memory.
 MOST_ROWS = 10_000_000
 # Seconds of reading one source: a million trials take a quarter of a minute.
