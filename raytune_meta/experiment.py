@@ -11,7 +11,6 @@ import math
 import os
 import warnings
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal
 
 from metahpo.archive import (
@@ -137,7 +136,9 @@ def read_experiment(
 
 def _located(path: str | os.PathLike[str]) -> str:
     text = os.fspath(path)
-    return text.rstrip("/") if is_url(text) else str(Path(text).expanduser())
+    # A mistyped URL stays as it is, so that its password is recognised.
+    located = text if is_url(text) else os.path.expanduser(text)  # noqa: PTH111
+    return located.rstrip("/") or located
 
 
 def _task(folder: ExperimentFolder, options: ReadOptions, left_out: list[str]) -> Task:
