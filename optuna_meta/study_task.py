@@ -74,7 +74,8 @@ def task_from_trials(
     converted = [_frozen_trial(trial, sign) for trial in trials if trial.state in _STATES]
     if space is None:
         space = _union(item for trial in trials for item in trial.distributions.items())
-    return Task(name, space, tuple(converted), metafeatures or {}, _created(converted), source)
+    created = _created(converted)
+    return Task(encodable(name), space, tuple(converted), metafeatures or {}, created, source)
 
 
 def task_from_stored(study: StoredStudy, source: str) -> Task:
