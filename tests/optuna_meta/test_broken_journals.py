@@ -139,7 +139,7 @@ def break_a_line(content: list[bytes], numbers: random.Random) -> None:
     try:
         log = json.loads(content[number])
         name = numbers.choice([key for key in HOSTILE if key in log])
-    except (ValueError, TypeError, IndexError):
+    except (ValueError, TypeError, IndexError, RecursionError):
         return
     if numbers.random() < 0.2:
         del log[name]
