@@ -24,7 +24,7 @@ from optuna_meta import MetaSampler, database
 from optuna_meta.storage import read_tasks
 from optuna_meta.study_task import TASK_ATTR
 
-SHORT, LONG = 150, 5000
+SHORT, LONG = 150, 2000
 SHORT_BYTES, LONG_BYTES = 60, 2000
 
 TABLES = {

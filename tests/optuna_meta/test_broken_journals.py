@@ -25,7 +25,7 @@ from optuna_meta import MetaSampler, journal
 from optuna_meta.storage import OptunaReader, read_tasks
 from optuna_meta.study_task import TASK_ATTR
 
-SHORT, LONG = 100, 10_000
+SHORT, LONG = 100, 5000
 X = optuna.distributions.FloatDistribution(-1, 1)
 
 

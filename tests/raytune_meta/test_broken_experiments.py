@@ -17,7 +17,7 @@ from raytune_meta import folders, read_experiment
 from raytune_meta.experiment import RayReader
 from raytune_meta.inferred_space import infer_space
 
-SHORT, LONG = 150, 5000
+SHORT, LONG = 150, 2000
 OPTIONS = ReadOptions("eval/acc", "max")
 
 VALUES = [None, True, "text", "", [], {}, [[]], {"a": {}}, 10**400, -(10**400), 2**63, 1e308,
