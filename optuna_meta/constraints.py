@@ -17,6 +17,11 @@ LISTED = "constraints"
 NAMED = f"{LISTED}:"
 
 
+def constraints_among(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of a trial's system attributes that hold constraints."""
+    return {k: v for k, v in attributes.items() if k == LISTED or k.startswith(NAMED)}
+
+
 def violation_in(attributes: Mapping[str, Any]) -> float:
     """Return a trial's violation, by its system attributes.
 

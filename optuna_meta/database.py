@@ -1,36 +1,42 @@
 """Optuna's database tables, read with one plain query each.
 
-Optuna's schema is in this file and nothing of tasks. Every statement is a SELECT, and SQLite
-files are opened read-only, so that a mistyped URL creates nothing.
+Optuna's schema is in this file and nothing of tasks. Every statement is a SELECT. Whatever a row
+claims is checked: a row that is wrong costs its trial, what is wrong with a study costs that
+study, and both say why.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from datetime import datetime
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeAlias
-from urllib.parse import quote, unquote
 
 import sqlalchemy as sa
-from optuna.distributions import BaseDistribution
 from optuna.study import StudyDirection
-from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from metahpo.archive import SourceError, UnrecognisedSourceError
-from metahpo.archive.errors import without_passwords
-from metahpo.tasks.distributions import parse_distribution
-from metahpo.tasks.space import SpaceError
+from metahpo.archive import SourceError
+from metahpo.archive.limits import LONGEST_READ, LONGEST_TEXT, MOST_ROWS, parse_json
+from metahpo.archive.shown import cause_of, reason_of
 from optuna_meta.constraints import LISTED, NAMED
+from optuna_meta.stored_study import (
+    StoredStudy,
+    StoredTrial,
+    checked_number,
+    checked_step,
+    put_param,
+    short,
+    stored_trial,
+    study_name,
+)
 
 # Rows fetched at a time.
-_BATCH = 10_000
+_BATCH = 1000
 
 
 def _table(name: str, *columns: str) -> sa.TableClause:
@@ -62,118 +68,41 @@ _TRIAL_ATTRIBUTES = _table(
 _HOLDS_CONSTRAINTS = sa.or_(
     _TRIAL_ATTRIBUTES.c.key == LISTED, _TRIAL_ATTRIBUTES.c.key.like(f"{NAMED}%")
 )
+_TABLES = (
+    *(_STUDIES, _DIRECTIONS, _ATTRIBUTES),
+    *(_TRIALS, _VALUES, _REPORTS, _TRIAL_ATTRIBUTES, _PARAMS),
+)
 # SQL has no literals for these; a second column holds them.
 _NOT_FINITE = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
-
-
-@dataclass(slots=True)
-class StoredTrial:
-    """A trial as stored.
-
-    Attributes:
-        state: Optuna's.
-        started: UTC without a time zone.
-        finished: UTC without a time zone.
-        params: Values as the objective saw them.
-        value: The objective's value; any one of several objectives.
-        reports: Intermediate values by step.
-        constraints: The system attributes that hold constraints, by key.
-    """
-
-    state: TrialState
-    started: datetime | None
-    finished: datetime | None
-    params: dict[str, Any] = field(default_factory=dict)
-    value: float | None = None
-    reports: dict[int, float] = field(default_factory=dict)
-    constraints: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class StoredStudy:
-    """A study as stored.
-
-    Attributes:
-        name: The study's name.
-        directions: One for each objective.
-        attribute: The requested system attribute; None where there is none.
-        trials: In the order in which they were created.
-        requested: Hyperparameters with their distributions, in the order in which trials first
-            requested them, by name and the distribution's JSON text.
-    """
-
-    name: str
-    directions: list[StudyDirection] = field(default_factory=list)
-    attribute: Any = None
-    trials: list[StoredTrial] = field(default_factory=list)
-    requested: dict[tuple[str, str], tuple[str, BaseDistribution]] = field(default_factory=dict)
 
 
 # Trials by identifier, each with its study.
 _Trials: TypeAlias = dict[int, tuple[StoredStudy, StoredTrial]]
 # The driver's rows: tuples of the table's columns.
 _Rows: TypeAlias = Iterator[Any]
+# Texts that somebody may have made long; the database leaves out those that are too long.
+_TEXTS = {"study_name", "value_json", "param_name", "distribution_json"}
+# Instructions of SQLite's between two looks at the clock: some milliseconds.
+_INSTRUCTIONS = 100_000
+# Result codes of SQLite's that say what a copy of the file would not: busy, locked, read-only
+# (to be rolled back), cannot open (the files beside it).
+_NOT_HERE = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+}
 
 
-# ---- opening -------------------------------------------------------------------------------
-
-
-def open_read_only(url: str | sa.URL) -> sa.Engine:
-    """Return an engine for a storage URL; SQLite files are opened read-only.
-
-    Args:
-        url: As for ``optuna.create_study(storage=...)``.
-
-    Raises:
-        UnrecognisedSourceError: For a URL that is not a database's.
-        SourceError: For a file that does not exist and a driver that is not installed.
-    """
-    try:
-        parsed = sa.make_url(url)
-        if parsed.get_backend_name() == "sqlite":
-            parsed = _read_only_file(parsed)
-        return sa.create_engine(parsed)
-    except ImportError as error:
-        driver = f"the database driver for {_scheme(url)!r} is not installed"
-        raise SourceError(f"{driver}: {error}") from error
-    except SQLAlchemyError as error:
-        raise UnrecognisedSourceError(f"{_scheme(url)!r} is not a database's scheme") from error
-
-
-def shown(url: sa.URL) -> str:
-    """Return a URL as it may be shown and archived: without its password."""
-    return without_passwords(url.render_as_string(hide_password=True))
-
-
-def _scheme(url: str | sa.URL) -> str:
-    # The rest may hold a password.
-    return str(url).partition(":")[0]
-
-
-def sqlite_path(url: sa.URL) -> str | None:
-    """Return the path of an SQLite database's file; None for one in memory."""
-    database = url.database or ""
-    if not database or ":memory:" in database or url.query.get("mode") == "memory":
-        return None
-    return unquote(database[5:].split("?")[0]) if database.startswith("file:") else database
-
-
-def _read_only_file(url: sa.URL) -> sa.URL:
-    path = sqlite_path(url)
-    if path is None:
-        raise SourceError(f"{shown(url)} is in memory: another connection finds nothing there")
-    if not Path(path).is_file():
-        raise SourceError(f"{shown(url)}: there is no file {path!r}")
-    return url.set(
-        database=f"file:{quote(path)}", query={**url.query, "mode": "ro", "uri": "true"}
-    )
+class NotReadableInPlace(SourceError):
+    """SQLite cannot read a file where it is: it is locked, or has to be rolled back first."""
 
 
 # ---- reading -------------------------------------------------------------------------------
 
 
 def read_studies(
-    engine: sa.Engine, attribute: str, study_id: int | None = None
+    engine: sa.Engine, attribute: str, study_id: int | None = None, name: str = "the database"
 ) -> list[StoredStudy]:
     """Return the studies of a database, in the order in which they were created.
 
@@ -184,68 +113,189 @@ def read_studies(
         engine: Where to read.
         attribute: The key of the system attribute to read with each study.
         study_id: The only study to read; None for all.
+        name: What the database is called in errors.
 
     Raises:
-        SourceError: For a database that cannot be reached or lacks Optuna's tables.
+        NotReadableInPlace: For an SQLite file that is locked or has to be rolled back.
+        SourceError: For a database that cannot be reached, lacks Optuna's tables, or takes longer
+            than ``metahpo.archive.limits`` admits.
     """
     try:
         with engine.connect() as connection:
-            rows = partial(_rows, connection, study_id)
-            studies = {number: StoredStudy(name) for number, name in rows(_STUDIES)}
-            _put_directions(studies, rows(_DIRECTIONS))
-            _put_attributes(studies, attribute, rows(_ATTRIBUTES))
-            trials = _put_trials(studies, rows(_TRIALS))
-            _put_values(trials, rows(_VALUES))
-            _put_reports(trials, rows(_REPORTS))
-            _put_constraints(trials, rows(_TRIAL_ATTRIBUTES, _HOLDS_CONSTRAINTS))
-            _put_params(trials, rows(_PARAMS))
-    except (SQLAlchemyError, engine.dialect.loaded_dbapi.Error, SpaceError) as error:
-        reason = str(error).splitlines()[0]
+            try:
+                return _read(connection, attribute, study_id)
+            except (SQLAlchemyError, sqlite3.Error) as error:
+                if "Could not decode to UTF-8" not in str(error):
+                    raise
+                return _read(connection, attribute, study_id, replace_undecodable=True)
+    # Drivers that cannot convert a value raise their own errors and Python's.
+    except (SQLAlchemyError, engine.dialect.loaded_dbapi.Error, ValueError, ArithmeticError) as e:
+        original = getattr(e, "orig", None) or e
+        source = engine.url.render_as_string(hide_password=False)
+        reason = reason_of(original, source)
         hint = "; a database of an older Optuna needs `optuna storage upgrade`"
-        raise SourceError(
-            f"cannot read {shown(engine.url)}: {reason}{hint if 'column' in reason else ''}"
-        ) from error
+        # The lowest byte is the primary code.
+        code = getattr(original, "sqlite_errorcode", 0) & 0xFF
+        raise (NotReadableInPlace if code in _NOT_HERE else SourceError)(
+            f"cannot read {name}: {reason}{hint if 'column' in reason else ''}", source
+        ) from cause_of(e, source)
+
+
+def _read(
+    connection: sa.Connection,
+    attribute: str,
+    study_id: int | None,
+    *,
+    replace_undecodable: bool = False,
+) -> list[StoredStudy]:
+    with _bounded(connection, replace_undecodable):
+        only = None if study_id is None else {study_id}
+        rows = partial(_rows, connection, only)
+        studies = {number: StoredStudy(study_name(name)) for number, name in rows(_STUDIES)}
+        _put_directions(studies, rows(_DIRECTIONS))
+        _put_attributes(studies, rows(_ATTRIBUTES, _ATTRIBUTES.c.key == attribute))
+        if only is None:
+            only = _affordable(connection, studies)
+            rows = partial(_rows, connection, only)
+        trials = _put_trials(studies, rows(_TRIALS))
+        _put_values(trials, rows(_VALUES))
+        _put_reports(trials, rows(_REPORTS))
+        _put_constraints(trials, rows(_TRIAL_ATTRIBUTES, _HOLDS_CONSTRAINTS))
+        _put_params(trials, rows(_PARAMS))
+    for study in studies.values():
+        study.leave_out_broken_trials()
     return list(studies.values())
 
 
 def _rows(
     connection: sa.Connection,
-    study_id: int | None,
+    only: Collection[int] | None,
     table: sa.TableClause,
     condition: sa.ColumnElement[bool] | None = None,
 ) -> _Rows:
-    """Yield a table's rows in the order of its first column: all, or those of one study."""
-    statement = sa.select(table)
+    """Yield a table's rows in the order of its first column: all, or those of some studies."""
+    statement = sa.select(*map(_bounded_column, table.c))
     if condition is not None:
         statement = statement.where(condition)
-    if study_id is not None:
+    if only is not None:
         owner = table if "study_id" in table.c else _TRIALS
         if owner is not table:
             statement = statement.join(owner, table.c.trial_id == owner.c.trial_id)
-        statement = statement.where(owner.c.study_id == study_id)
+        statement = statement.where(owner.c.study_id.in_(only))
     # The driver's own tuples: SQLAlchemy's rows would double the time of the largest table.
     cursor = connection.execute(statement.order_by(next(iter(table.c)))).cursor
     while cursor is not None and (batch := cursor.fetchmany(_BATCH)):
         yield from batch
 
 
+def _bounded_column(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    if column.key not in _TEXTS:
+        return column
+    return sa.case((sa.func.length(column) <= LONGEST_TEXT, column))
+
+
+def _affordable(
+    connection: sa.Connection, studies: dict[int, StoredStudy]
+) -> Collection[int] | None:
+    """Return which studies have at most ``MOST_ROWS`` rows together, the newest first.
+
+    Returns:
+        Their identifiers; None for all. The others are marked as broken.
+    """
+    tables = (_TRIALS, _VALUES, _REPORTS, _PARAMS)
+    counts = [sa.select(sa.func.count()).select_from(table) for table in tables]
+    if sum(connection.scalar(count) or 0 for count in counts) <= MOST_ROWS:
+        return None
+    of_study: Counter[int] = Counter()
+    for table in tables:
+        statement = sa.select(_TRIALS.c.study_id, sa.func.count()).group_by(_TRIALS.c.study_id)
+        if table is not _TRIALS:
+            statement = statement.join(table, table.c.trial_id == _TRIALS.c.trial_id)
+        for number, count in connection.execute(statement):
+            of_study[number] += count
+    kept: set[int] = set()
+    left = MOST_ROWS
+    for number in reversed(studies):
+        if of_study[number] <= left:
+            kept.add(number)
+            left -= of_study[number]
+        else:
+            studies[number].broken = f"{MOST_ROWS:,} rows are read, it has {of_study[number]:,}"
+    return kept
+
+
+# ---- bounds of SQLite ----------------------------------------------------------------------
+
+
+@contextmanager
+def _bounded(connection: sa.Connection, replace_undecodable: bool) -> Iterator[None]:
+    """Bound what an SQLite file can make its reader do; servers are somebody's own.
+
+    The connection may be a study's own, so that everything is set back.
+    """
+    driver = connection.connection.driver_connection
+    if not isinstance(driver, sqlite3.Connection):
+        yield
+        return
+    _check_tables(driver)
+    end = time.monotonic() + LONGEST_READ
+    driver.set_progress_handler(lambda: time.monotonic() > end, _INSTRUCTIONS)
+    former = driver.text_factory
+    if replace_undecodable:
+        driver.text_factory = partial(str, encoding="utf-8", errors="replace")
+    try:
+        yield
+    except (SQLAlchemyError, sqlite3.Error) as error:
+        if "interrupted" not in str(error):
+            raise
+        raise ValueError(f"reading takes longer than {LONGEST_READ:.0f} seconds") from None
+    finally:
+        driver.set_progress_handler(None, 0)
+        driver.text_factory = former
+
+
+def _check_tables(driver: sqlite3.Connection) -> None:
+    """Raise ValueError where a name of Optuna's is a view or computed, which may never end."""
+    ours = (
+        _STUDIES,
+        _DIRECTIONS,
+        _ATTRIBUTES,
+        _TRIALS,
+        _VALUES,
+        _REPORTS,
+        _TRIAL_ATTRIBUTES,
+        _PARAMS,
+    )
+    for name in (table.name for table in ours):
+        find = "SELECT type, sql FROM sqlite_master WHERE name = ? AND type IN ('table', 'view')"
+        for kind, sql in driver.execute(find, (name,)).fetchall():
+            if kind != "table" or str(sql).lstrip()[:14].upper() == "CREATE VIRTUAL":
+                raise ValueError(f"{name} is not a table but computed")
+        columns = driver.execute("SELECT name, hidden FROM pragma_table_xinfo(?)", (name,))
+        if computed := [column for column, hidden in columns.fetchall() if hidden]:
+            raise ValueError(f"column {computed[0]} of {name} is computed")
+
+
+# ---- rows ----------------------------------------------------------------------------------
+
+
 def _put_directions(studies: dict[int, StoredStudy], rows: _Rows) -> None:
     for _, study_id, direction in rows:
         if study := studies.get(study_id):
-            study.directions.append(StudyDirection[direction])
+            try:
+                study.directions.append(StudyDirection[direction])
+            except KeyError:
+                study.broken = f"unknown direction {short(direction)}"
 
 
-def _put_attributes(studies: dict[int, StoredStudy], attribute: str, rows: _Rows) -> None:
-    for _, study_id, key, text in rows:
-        if key == attribute and (study := studies.get(study_id)):
-            study.attribute = _parsed(text)
-
-
-def _parsed(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None
+def _put_attributes(studies: dict[int, StoredStudy], rows: _Rows) -> None:
+    for _, study_id, _, text in rows:
+        if study := studies.get(study_id):
+            try:
+                study.attribute = parse_json(text)
+            except ValueError:
+                # It describes the study, whose trials are as good without.
+                study.attribute = None
 
 
 def _put_trials(studies: dict[int, StoredStudy], rows: _Rows) -> _Trials:
@@ -254,31 +304,34 @@ def _put_trials(studies: dict[int, StoredStudy], rows: _Rows) -> _Trials:
     for trial_id, study_id, state, started, finished in rows:
         # A study that was created since their table was read is left for another time.
         if study := studies.get(study_id):
-            trial = StoredTrial(TrialState[state], _moment(started), _moment(finished))
+            trial = stored_trial(state, started, finished)
             study.trials.append(trial)
             trials[trial_id] = study, trial
     return trials
 
 
-def _moment(value: datetime | str | None) -> datetime | None:
-    # SQLite keeps text.
-    return datetime.fromisoformat(value) if isinstance(value, str) else value
-
-
 def _put_values(trials: _Trials, rows: _Rows) -> None:
     for _, trial_id, value, kind in rows:
         if found := trials.get(trial_id):
-            found[1].value = _number(value, kind)
-
-
-def _number(value: float | None, kind: str) -> float:
-    return _NOT_FINITE.get(kind, math.nan) if value is None else value
+            try:
+                found[1].value = _number(value, kind)
+            except ValueError as error:
+                found[1].broken = str(error)
 
 
 def _put_reports(trials: _Trials, rows: _Rows) -> None:
     for _, trial_id, step, value, kind in rows:
         if found := trials.get(trial_id):
-            found[1].reports[step] = _number(value, kind)
+            try:
+                found[1].reports[checked_step(step)] = _number(value, kind)
+            except ValueError as error:
+                found[1].broken = str(error)
+
+
+def _number(value: Any, kind: Any) -> float:
+    if value is None and kind in _NOT_FINITE:
+        return _NOT_FINITE[kind]
+    return checked_number(value)
 
 
 def _put_constraints(trials: _Trials, rows: _Rows) -> None:
@@ -287,11 +340,11 @@ def _put_constraints(trials: _Trials, rows: _Rows) -> None:
             found[1].constraints[str(key)] = _parsed_constraint(text)
 
 
-def _parsed_constraint(text: str) -> Any:
+def _parsed_constraint(text: Any) -> Any:
     """Return an attribute's value; NaN, a violation of unknown size, for what is no JSON."""
     try:
-        return json.loads(text)
-    except (TypeError, ValueError, RecursionError):
+        return parse_json(text)
+    except ValueError:
         return math.nan
 
 
@@ -302,11 +355,5 @@ def _put_params(trials: _Trials, rows: _Rows) -> None:
     for _, trial_id, name, internal, text in rows:
         if trial_id != latest:
             latest, found = trial_id, trials.get(trial_id)
-        if found is None:
-            continue
-        study, trial = found
-        request = study.requested.get((name, text))
-        if request is None:
-            request = study.requested[name, text] = sys.intern(name), parse_distribution(text)
-        name, distribution = request
-        trial.params[name] = distribution.to_external_repr(internal)
+        if found is not None:
+            put_param(*found, name, internal, text)

@@ -205,9 +205,9 @@ class MetaSampler(BaseSampler):
                 "configuration decided for the trial has no value for it. "
                 "`warn_independent_sampling=False` silences this."
             )
-        rng = np.random.default_rng(
-            (trial_seed(self._seed, trial.number), zlib.crc32(param_name.encode()))
-        )
+        # Names may hold lone surrogates.
+        name = zlib.crc32(param_name.encode(errors="surrogatepass"))
+        rng = np.random.default_rng((trial_seed(self._seed, trial.number), name))
         return random_configuration(requested, rng)[param_name]
 
     # ---- deciding --------------------------------------------------------------------------

@@ -1,30 +1,29 @@
 """Reading Optuna's storages as past tasks.
 
 Databases are read with plain queries for all studies at once, which takes seconds where Optuna's
-own interface, trial by trial, takes a minute. Any other storage is read through Optuna's
-interface. Nothing is ever written, and no file is created.
+own interface, trial by trial, takes a minute; journal files line by line. Any other storage is
+read through Optuna's interface. Nothing is ever written, and no file is created.
+
+What is wrong with a row costs its trial, what is wrong with a study costs that study; one warning
+per source names them.
 """
 
 from __future__ import annotations
 
 import gc
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-import sqlalchemy as sa
 from optuna.storages import BaseStorage
-from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.study import Study
 
-from metahpo.archive import (
-    ReadOptions,
-    SourceWarning,
-    UnrecognisedSourceError,
-)
+from metahpo.archive import ReadOptions, SourceWarning, UnrecognisedSourceError
 from metahpo.archive.errors import EmptySourceError, without_passwords
+from metahpo.archive.shown import reason_of
 from metahpo.tasks.task import Task
 from optuna_meta._optuna import (
     engine_of,
@@ -34,13 +33,22 @@ from optuna_meta._optuna import (
     trials_in,
     without_cache,
 )
-from optuna_meta.database import open_read_only, read_studies, shown
-from optuna_meta.study_task import TASK_ATTR, metafeatures_in, task_from_stored, task_from_trials
+from optuna_meta.database import read_studies
+from optuna_meta.database_url import read_sqlite, read_url, shown
+from optuna_meta.journal import read_journal
+from optuna_meta.sqlite_file import MAGIC, head
+from optuna_meta.stored_study import StoredStudy
+from optuna_meta.study_task import (
+    TASK_ATTR,
+    metafeatures_in,
+    task_from_stored,
+    task_from_trials,
+    without_broken,
+)
 
 Source: TypeAlias = str | BaseStorage | Study
 
-_NAMED_AT_MOST = 5
-_SQLITE_MAGIC = b"SQLite format 3\0"
+_NAMED_AT_MOST, _LONGEST_REASON = 5, 200
 # What every line of a journal file has.
 _JOURNAL_MARK = b'"op_code"'
 
@@ -107,66 +115,87 @@ def _collection_paused() -> Iterator[None]:
 
 # ---- storages ------------------------------------------------------------------------------
 
-# Names of studies, each with its task, or why it is skipped.
-_Read: TypeAlias = Iterator[tuple[str, Task | str]]
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A study of a source.
+
+    Attributes:
+        name: Its name.
+        task: The study as a task; None if it is skipped.
+        why: Why it is skipped.
+        broken_trials: What is wrong with each trial that was left out.
+    """
+
+    name: str
+    task: Task | None = None
+    why: str = ""
+    broken_trials: Sequence[str] = ()
 
 
 def _read_string(source: str, exclude: Collection[str]) -> list[Task]:
     if "://" in source:
-        return _read_url(source, exclude)
+        studies, name = read_url(source, TASK_ATTR)
+        return _usable(_from_stored(studies, name), name, exclude)
     path = Path(source).expanduser()
-    if not path.is_file():
-        raise UnrecognisedSourceError("neither a storage URL nor a file")
-    with path.open("rb") as file:
-        start = file.read(4096)
-    if start.startswith(_SQLITE_MAGIC):
-        return _read_url(sa.URL.create("sqlite", database=str(path)), exclude)
+    start = _start_of(path)
+    if start.startswith(MAGIC):
+        studies, name = read_sqlite(path, TASK_ATTR)
+        return _usable(_from_stored(studies, name), name, exclude)
     if _JOURNAL_MARK in start:
-        storage = JournalStorage(JournalFileBackend(str(path)))
-        return _usable(_from_interface(storage, None, source), source, exclude)
+        studies, note = read_journal(path, TASK_ATTR)
+        return _usable(_from_stored(studies, source), source, exclude, note)
     raise UnrecognisedSourceError("neither an SQLite file nor a journal file of Optuna")
 
 
-def _read_url(url: str | sa.URL, exclude: Collection[str]) -> list[Task]:
-    engine = open_read_only(url)
+def _start_of(path: Path) -> bytes:
+    """Return the first bytes of a file.
+
+    Raises:
+        UnrecognisedSourceError: For anything but a regular file that can be read.
+    """
     try:
-        source = shown(sa.make_url(url))
-        return _usable(_from_database(engine, None, source), source, exclude)
-    finally:
-        engine.dispose()
+        if path.is_file():
+            return head(path, 4096)
+    # A path may also hold what no path can (a null character).
+    except (OSError, ValueError) as error:
+        raise UnrecognisedSourceError(f"cannot open it: {reason_of(error)}") from error
+    raise UnrecognisedSourceError("neither a storage URL nor a file")
 
 
 def _read_storage(
     storage: BaseStorage, study_id: int | None, exclude: Collection[str]
 ) -> list[Task]:
-    engine = engine_of(storage)
+    engine, name = engine_of(storage), _named(storage)
     if engine is None:
-        read = _from_interface(without_cache(storage), study_id, _named(storage))
+        found = _from_interface(without_cache(storage), study_id, name)
     else:
-        read = _from_database(engine, study_id, _named(storage))
-    return _usable(read, _named(storage), exclude)
+        found = _from_stored(read_studies(engine, TASK_ATTR, study_id, name), name)
+    return _usable(found, name, exclude)
 
 
-def _from_database(engine: sa.Engine, study_id: int | None, source: str) -> _Read:
-    for study in read_studies(engine, TASK_ATTR, study_id):
-        count = len(study.directions)
-        yield study.name, task_from_stored(study, source) if count == 1 else _objectives(count)
+def _from_stored(studies: Iterable[StoredStudy], source: str) -> Iterator[_Found]:
+    for study in studies:
+        if study.broken is not None or len(study.directions) != 1:
+            yield _Found(study.name, why=study.broken or _objectives(len(study.directions)))
+        else:
+            yield _Found(
+                study.name, task_from_stored(study, source), broken_trials=study.broken_trials
+            )
 
 
-def _from_interface(storage: BaseStorage, study_id: int | None, source: str) -> _Read:
+def _from_interface(storage: BaseStorage, study_id: int | None, source: str) -> Iterator[_Found]:
     for study in studies_in(storage):
         if study_id is not None and study.study_id != study_id:
             continue
         if len(study.directions) != 1:
-            yield study.name, _objectives(len(study.directions))
+            yield _Found(study.name, why=_objectives(len(study.directions)))
             continue
-        trials = trials_in(storage, study.study_id)
+        trials, broken = without_broken(trials_in(storage, study.study_id))
         metafeatures = metafeatures_in(study.attributes.get(TASK_ATTR))
         direction = study.directions[0]
-        yield (
-            study.name,
-            task_from_trials(study.name, trials, direction, metafeatures, source=source),
-        )
+        task = task_from_trials(study.name, trials, direction, metafeatures, source=source)
+        yield _Found(study.name, task, broken_trials=broken)
 
 
 def _objectives(count: int) -> str:
@@ -186,29 +215,44 @@ def _named(source: Source) -> str:
 # ---- what is skipped -----------------------------------------------------------------------
 
 
-def _usable(read: _Read, source: str, exclude: Collection[str]) -> list[Task]:
-    """Return the tasks with finished trials; a warning names the studies that are skipped."""
+def _usable(
+    found: Iterable[_Found], source: str, exclude: Collection[str], note: str = ""
+) -> list[Task]:
+    """Return the tasks with finished trials; one warning names what is left out."""
     tasks: list[Task] = []
-    skipped: dict[str, str] = {}
-    for name, task in read:
-        if name in exclude:
+    skipped: list[str] = []
+    reduced: list[str] = []
+    for study in found:
+        if study.name in exclude:
             continue
-        if isinstance(task, str):
-            skipped[name] = task
-        elif not task.observed:
-            skipped[name] = "no finished trial"
-        else:
-            tasks.append(task)
-    _warn_of_skipped(skipped, source)
+        lost = _lost(study.broken_trials)
+        if study.task is None or not study.task.observed:
+            why = study.why or ("no finished trial" + (f", {lost}" if lost else ""))
+            skipped.append(f"{study.name!r} ({why})")
+            continue
+        tasks.append(study.task)
+        if lost:
+            reduced.append(f"{study.name!r} ({lost})")
+    parts = [_counted(skipped, "", source), _counted(reduced, "broken trials of ", source)]
+    if note:
+        parts.append(f"skipped {note} of {source}")
+    if message := "; ".join(filter(None, parts)):
+        warnings.warn(message, SourceWarning, stacklevel=5)
     return tasks
 
 
-def _warn_of_skipped(skipped: Mapping[str, str], source: str) -> None:
-    if not skipped:
-        return
-    named = [f"{name!r} ({why})" for name, why in skipped.items()]
+def _lost(reasons: Sequence[str]) -> str:
+    if not reasons:
+        return ""
+    count = "1 trial is broken" if len(reasons) == 1 else f"{len(reasons)} trials are broken"
+    return f"{count}: {reasons[0][:_LONGEST_REASON]}"
+
+
+def _counted(named: Sequence[str], what: str, source: str) -> str:
+    """Return how many studies were skipped, and the first of them by name."""
+    if not named:
+        return ""
     rest = len(named) - _NAMED_AT_MOST
     listed = ", ".join(named[:_NAMED_AT_MOST]) + (f" and {rest} more" if rest > 0 else "")
     studies = "study" if len(named) == 1 else "studies"
-    message = f"skipped {len(named)} {studies} of {source}: {listed}"
-    warnings.warn(message, SourceWarning, stacklevel=5)
+    return f"skipped {what}{len(named)} {studies} of {source}: {listed}"

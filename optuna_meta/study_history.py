@@ -23,7 +23,7 @@ from metahpo.archive.sources import checked_sources, read_history, without_copie
 from metahpo.suggest.plugin import kept_history
 from metahpo.tasks.task import Task
 from optuna_meta._optuna import engine_of, journal_path, storage_of, study_id
-from optuna_meta.database import sqlite_path
+from optuna_meta.database_url import sqlite_path
 from optuna_meta.storage import read_tasks
 from optuna_meta.study_task import study_task
 

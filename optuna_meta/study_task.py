@@ -16,11 +16,14 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
+from metahpo.archive.shown import encodable
+from metahpo.archive.stored_distribution import check_distribution
 from metahpo.tasks.space import Space
 from metahpo.tasks.task import Task, Trial, TrialState
+from metahpo.tasks.units import LARGEST_VALUE
 from optuna_meta._optuna import all_trials, study_attribute
 from optuna_meta.constraints import violation_in
-from optuna_meta.database import StoredStudy, StoredTrial
+from optuna_meta.stored_study import StoredStudy, StoredTrial
 
 # The study's system attribute that holds its meta-features: a mapping of names to numbers.
 TASK_ATTR = "metahpo:task"
@@ -73,7 +76,8 @@ def task_from_trials(
     converted = [_frozen_trial(trial, sign) for trial in trials if trial.state in _STATES]
     if space is None:
         space = _union(item for trial in trials for item in trial.distributions.items())
-    return Task(name, space, tuple(converted), metafeatures or {}, _created(converted), source)
+    created = _created(converted)
+    return Task(encodable(name), space, tuple(converted), metafeatures or {}, created, source)
 
 
 def task_from_stored(study: StoredStudy, source: str) -> Task:
@@ -91,14 +95,31 @@ def task_from_stored(study: StoredStudy, source: str) -> Task:
 
 
 def metafeatures_in(attribute: object) -> dict[str, float]:
-    """Return the numbers in a study's attribute; anything else there is ignored."""
+    """Return the finite numbers in a study's attribute; anything else there is ignored."""
     if not isinstance(attribute, Mapping):
         return {}
     return {
-        str(name): float(value)
+        encodable(str(name)): float(value)
         for name, value in attribute.items()
-        if isinstance(value, int | float)
+        if isinstance(value, int | float) and abs(value) <= LARGEST_VALUE
     }
+
+
+def without_broken(trials: Iterable[FrozenTrial]) -> tuple[list[FrozenTrial], list[str]]:
+    """Return the trials whose distributions can be searched, and what is wrong with the others.
+
+    Optuna itself takes infinite bounds from whoever adds finished trials.
+    """
+    whole: list[FrozenTrial] = []
+    broken: list[str] = []
+    for trial in trials:
+        try:
+            for distribution in trial.distributions.values():
+                check_distribution(distribution)
+            whole.append(trial)
+        except ValueError as error:
+            broken.append(str(error))
+    return whole, broken
 
 
 # ---- trials --------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal
 
 from metahpo.archive import (
@@ -23,6 +22,8 @@ from metahpo.archive import (
     UnrecognisedSourceError,
 )
 from metahpo.archive.errors import without_passwords
+from metahpo.archive.limits import MOST_HYPERPARAMETERS
+from metahpo.archive.shown import encodable
 from metahpo.tasks.space import Space
 from metahpo.tasks.task import Task
 from raytune_meta.folders import (
@@ -35,6 +36,9 @@ from raytune_meta.folders import (
 from raytune_meta.inferred_space import infer_space
 from raytune_meta.reported_trial import ReportedTrial, as_trials
 from raytune_meta.trial_folder import read_trial, reported_metrics
+
+# Trials and experiments that a warning names.
+_NAMED_AT_MOST = 5
 
 
 class NoTrialsYetError(EmptySourceError):
@@ -51,7 +55,7 @@ class RayReader:
     def read(self, source: str, options: ReadOptions) -> list[Task]:
         """Return the experiments of a folder as tasks; see ``read_experiment``.
 
-        Experiments that cannot be read are skipped with a ``SourceWarning``.
+        One ``SourceWarning`` names the experiments, trials and lines that cannot be read.
 
         Args:
             source: The folder of an experiment or of several, on a disk or at a URL.
@@ -63,23 +67,42 @@ class RayReader:
             SourceError: As ``read_experiment``; for several experiments, if none can be read.
         """
         folder = read_folder(_located(source))
-        experiments = [] if folder.trials else read_folders(folder.path)
-        if not experiments:
-            if holds_new_experiment(folder.path):
-                raise NoTrialsYetError(f"no Ray Tune experiment in {folder.path} has a trial yet")
-            return [_task(folder, options.metric, options.mode, options.constraints)]
-        tasks: list[Task] = []
-        errors: list[SourceError] = []
-        for experiment in experiments:
-            try:
-                tasks.append(_task(experiment, options.metric, options.mode, options.constraints))
-            except SourceError as error:
-                errors.append(error)
-        if not tasks:
-            raise errors[0]
-        for error in errors:
-            warnings.warn(f"skipped {error}", SourceWarning, stacklevel=2)
+        left_out: list[str] = []
+        if folder.trials:
+            tasks = [_task(folder, options, left_out)]
+        else:
+            tasks = _tasks(folder, options, left_out)
+        _warn(left_out, folder.path)
         return tasks
+
+
+def _tasks(folder: ExperimentFolder, options: ReadOptions, left_out: list[str]) -> list[Task]:
+    """Return the experiments in a folder of several; add what is left out to ``left_out``."""
+    tasks: list[Task] = []
+    errors: list[SourceError] = []
+    for experiment in read_folders(folder.path):
+        try:
+            tasks.append(_task(experiment, options, left_out))
+        except SourceError as error:
+            errors.append(error)
+    if tasks:
+        left_out += [*folder.left_out, *map(str, errors)]
+        return tasks
+    if errors:
+        raise errors[0]
+    if not folder.left_out and holds_new_experiment(folder.path):
+        raise NoTrialsYetError(
+            f"no Ray Tune experiment in {folder.path} has a trial yet", folder.path
+        )
+    return [_task(folder, options, left_out)]
+
+
+def _warn(left_out: list[str], path: str) -> None:
+    if not left_out:
+        return
+    rest = len(left_out) - _NAMED_AT_MOST
+    listed = "; ".join(left_out[:_NAMED_AT_MOST]) + (f" and {rest} more" if rest > 0 else "")
+    warnings.warn(SourceWarning(f"skipped in {path}: {listed}", path), stacklevel=3)
 
 
 def read_experiment(
@@ -111,37 +134,49 @@ def read_experiment(
         SourceError: For a folder that is not an experiment, for one without the metric, and for
             one whose trials all have the same parameters.
     """
-    return _task(read_folder(_located(path)), metric, mode, constraints)
+    left_out: list[str] = []
+    folder = read_folder(_located(path))
+    task = _task(folder, ReadOptions(metric, mode, tuple(constraints)), left_out)
+    _warn(left_out, folder.path)
+    return task
 
 
 def _located(path: str | os.PathLike[str]) -> str:
     text = os.fspath(path)
-    return text.rstrip("/") if is_url(text) else str(Path(text).expanduser())
+    # A mistyped URL stays as it is, so that its password is recognised.
+    located = text if is_url(text) else os.path.expanduser(text)  # noqa: PTH111
+    return located.rstrip("/") or located
 
 
-def _task(
-    folder: ExperimentFolder, metric: str | None, mode: str | None, constraints: Sequence[str]
-) -> Task:
-    if not folder.trials:
+def _task(folder: ExperimentFolder, options: ReadOptions, left_out: list[str]) -> Task:
+    """Return the task of an experiment; add what is left out of it to ``left_out``."""
+    path, metric, mode = folder.path, options.metric, options.mode
+    if not folder.trials and not folder.left_out:
         raise UnrecognisedSourceError(
-            f"{folder.path} is not the folder of a Ray Tune experiment with trials"
+            f"{path} is not the folder of a Ray Tune experiment with trials", path
         )
     if metric is None or mode not in ("max", "min"):
-        raise SourceError(_what_to_pass(folder, metric, mode))
-    read = (read_trial(trial, metric, constraints) for trial in folder.trials)
-    reported = [trial for trial in read if trial is not None]
+        raise SourceError(_what_to_pass(folder, metric, mode), path)
+    read = [read_trial(trial, metric, options.constraints) for trial in folder.trials]
+    reported = [trial for trial, _ in read if trial is not None]
+    problems = [*folder.left_out, *(broken for _, broken in read if broken)]
     if not any(trial.reports for trial in reported):
-        raise SourceError(_what_to_pass(folder, metric, mode))
+        why = f" (skipped {problems[0]})" if problems else ""
+        raise SourceError(_what_to_pass(folder, metric, mode) + why, path)
     space = infer_space([trial.configuration for trial in reported])
     if not len(space):
         raise SourceError(
-            f"{folder.path}: all {len(reported)} trials have the same parameters; a task needs "
-            "some that differ"
+            f"{path}: all {len(reported)} trials have the same parameters; a task needs some that "
+            "differ",
+            path,
         )
-    _warn_of_unreported(folder, reported, constraints)
+    if len(space) > MOST_HYPERPARAMETERS:
+        raise SourceError(f"{path}: more than {MOST_HYPERPARAMETERS:,} hyperparameters", path)
+    _warn_of_unreported(folder, reported, options.constraints)
+    left_out += problems
     reported.sort(key=_started)
     trials = as_trials([_within(trial, space) for trial in reported], mode)
-    source = without_passwords(folder.path)
+    source = encodable(without_passwords(path))
     return Task(folder.name, space, trials, created=trials[0].started, source=source)
 
 

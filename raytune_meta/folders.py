@@ -10,14 +10,21 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Mapping, Sequence
+import stat
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import fsspec
 
 from metahpo.archive import SourceError, UnrecognisedSourceError
+from metahpo.archive.errors import without_passwords
+from metahpo.archive.limits import LARGEST_FOLDER, LARGEST_PART, LONGEST_READ, MOST_ENTRIES
+from metahpo.archive.shown import cause_of, encodable, reason_of
 
 PARAMS, RESULTS, ERRORS = "params.json", "result.json", "error.txt"
 # What lies in an experiment's folder before its first trial.
@@ -79,11 +86,13 @@ class ExperimentFolder:
         path: The folder's path or URL.
         name: Its last part.
         trials: Its trials' folders, sorted by name.
+        left_out: What could not be read in it, and why.
     """
 
     path: str
     name: str
     trials: tuple[TrialFolder, ...]
+    left_out: tuple[str, ...] = ()
 
 
 def read_folder(path: str) -> ExperimentFolder:
@@ -93,18 +102,36 @@ def read_folder(path: str) -> ExperimentFolder:
         path: A local folder or an fsspec URL.
 
     Raises:
-        SourceError: For a URL that cannot be read.
+        SourceError: For a folder or URL that cannot be read.
     """
     children = _children(path)
-    files = _contents([_join(child, name) for child in children for name in _FILES])
-    trials = [TrialFolder(child, *(files.get(_join(child, name)) for name in _FILES))
-              for child in children]  # fmt: skip
-    found = tuple(t for t in trials if t.params is not None or t.results is not None)
-    return ExperimentFolder(path, posixpath.basename(path.rstrip("/")), found)
+    trials: list[TrialFolder] = []
+    left_out: list[str] = []
+    end, left = time.monotonic() + LONGEST_READ, LARGEST_FOLDER
+    for number, (child, contents) in enumerate(_contents(children, _FILES)):
+        broken = [text for text in contents if isinstance(text, str)]
+        whole = [None if isinstance(content, str) else content for content in contents]
+        left -= sum(map(len, filter(None, whole)))
+        if left < 0 or time.monotonic() > end:
+            left_out.append(
+                f"{len(children) - number} of {len(children)} folders: {LARGEST_FOLDER:,} bytes "
+                f"are read in {LONGEST_READ:.0f} seconds"
+            )
+            break
+        if broken:
+            left_out.append(f"trial {posixpath.basename(child)}: {broken[0]}")
+        elif whole[0] is not None or whole[1] is not None:
+            trials.append(TrialFolder(child, *whole))
+    return ExperimentFolder(path, _name(path), tuple(trials), tuple(left_out))
 
 
-def read_folders(path: str) -> list[ExperimentFolder]:
-    """Return the experiments with trials in a folder of several, sorted by name.
+def _name(path: str) -> str:
+    """Return the last part of a path or URL, which may be where a URL's password stands."""
+    return encodable(posixpath.basename(without_passwords(path.rstrip("/"))))
+
+
+def read_folders(path: str) -> Iterator[ExperimentFolder]:
+    """Yield the experiments with trials in a folder of several, sorted by name.
 
     Args:
         path: A local folder or an fsspec URL.
@@ -112,7 +139,10 @@ def read_folders(path: str) -> list[ExperimentFolder]:
     Raises:
         SourceError: For a URL that cannot be read.
     """
-    return [found for child in _children(path) if (found := read_folder(child)).trials]
+    for child in _children(path):
+        found = read_folder(child)
+        if found.trials or found.left_out:
+            yield found
 
 
 def holds_new_experiment(path: str) -> bool:
@@ -124,8 +154,8 @@ def holds_new_experiment(path: str) -> bool:
     Raises:
         SourceError: For a URL that cannot be read.
     """
-    children = _children(path)
-    return bool(_contents([_join(child, name) for child in children for name in MARKERS]))
+    found = _contents(_children(path), MARKERS)
+    return any(content is not None for _, contents in found for content in contents)
 
 
 def failed_since(folder: TrialFolder, result: Mapping[str, Any]) -> bool:
@@ -144,6 +174,8 @@ def failed_since(folder: TrialFolder, result: Mapping[str, Any]) -> bool:
 
 
 _FILES = (PARAMS, RESULTS, ERRORS)
+# Concurrent reads at a URL, and folders read at a time.
+_READERS, _BATCH = 16, 32
 
 
 def is_url(path: str) -> bool:
@@ -151,44 +183,110 @@ def is_url(path: str) -> bool:
     return "://" in path
 
 
+# The content of a file, None if there is none, or why it cannot be read.
+_Content: TypeAlias = bytes | str | None
+
+
 def _join(folder: str, name: str) -> str:
     return f"{folder}/{name}"
 
 
 def _children(path: str) -> list[str]:
-    """Return the folders in a folder, sorted; none if it does not exist."""
-    if not is_url(path):
-        folder = Path(path)
-        entries = os.scandir(folder) if folder.is_dir() else ()
-        return sorted(entry.path for entry in entries if entry.is_dir())
+    """Return the folders in a folder, sorted; none if it does not exist.
+
+    Raises:
+        UnrecognisedSourceError: For what is no path and no URL.
+        SourceError: For a folder that cannot be listed.
+    """
     try:
-        files, root = fsspec.url_to_fs(path)
-    except (OSError, ValueError, ImportError) as error:
-        raise UnrecognisedSourceError(f"{path} is not an fsspec URL: {error}") from error
+        return _remote_children(path) if is_url(path) else _local_children(path)
+    except SourceError:
+        raise
+    # File systems raise what they like (a port that is no number, a permission, no connection).
+    except Exception as error:
+        reason = reason_of(error, path)
+        raise SourceError(f"cannot list {path}: {reason}", path) from cause_of(error, path)
+
+
+def _local_children(path: str) -> list[str]:
+    try:
+        if not Path(path).is_dir():
+            return []
+    except (OSError, ValueError) as error:
+        raise UnrecognisedSourceError(f"no path: {reason_of(error)}") from error
+    with os.scandir(path) as entries:
+        return sorted(e.path for e in islice(entries, MOST_ENTRIES) if Path(e.path).is_dir())
+
+
+def _remote_children(path: str) -> list[str]:
+    files, root = _file_system(path)
     try:
         files.invalidate_cache(root)
         found = [entry for entry in files.ls(root, detail=True) if entry["type"] == "directory"]
-        return sorted(files.unstrip_protocol(entry["name"].rstrip("/")) for entry in found)
     except (FileNotFoundError, NotADirectoryError):
         return []
-    except OSError as error:
-        raise SourceError(f"cannot list {path}: {error}") from error
+    names = [entry["name"].rstrip("/") for entry in found[:MOST_ENTRIES]]
+    return sorted(files.unstrip_protocol(name) for name in names)
 
 
-def _contents(paths: Sequence[str]) -> dict[str, bytes]:
-    """Return the contents of those files that exist."""
-    if not paths or not is_url(paths[0]):
-        return {path: content for path in paths if (content := _read(path)) is not None}
-    files, _ = fsspec.url_to_fs(paths[0])
-    stripped = {str(files._strip_protocol(path)): path for path in paths}  # noqa: SLF001
-    # All at once: object stores take tens of milliseconds per file.
-    found = files.cat(list(stripped), on_error="return")
-    return {stripped[name]: data for name, data in found.items() if isinstance(data, bytes)}
+def _file_system(url: str) -> tuple[Any, str]:
+    """Return the file system of a URL, and the path there.
 
-
-def _read(path: str) -> bytes | None:
+    Raises:
+        UnrecognisedSourceError: For a URL that fsspec cannot open.
+    """
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 - a hundred calls: Path costs
-            return file.read()
-    except OSError:
+        return fsspec.url_to_fs(url)
+    except Exception as error:  # file systems raise what they like
+        reason = reason_of(error, url)
+        message = f"{url} is not an fsspec URL: {reason}"
+        raise UnrecognisedSourceError(message, url) from cause_of(error, url)
+
+
+def _contents(
+    folders: Sequence[str], names: Sequence[str]
+) -> Iterator[tuple[str, tuple[_Content, ...]]]:
+    """Yield each folder with the contents of these files in it."""
+    if not folders or not is_url(folders[0]):
+        for folder in folders:
+            yield folder, tuple(_read_local(_join(folder, name)) for name in names)
+        return
+    files, _ = _file_system(folders[0])
+    # Many at once: object stores take tens of milliseconds per file.
+    with ThreadPoolExecutor(_READERS) as pool:
+        for start in range(0, len(folders), _BATCH):
+            batch = folders[start : start + _BATCH]
+            paths = [_join(folder, name) for folder in batch for name in names]
+            contents = list(pool.map(lambda path: _read_remote(files, path), paths))
+            for place, folder in enumerate(batch):
+                yield folder, tuple(contents[place * len(names) : (place + 1) * len(names)])
+
+
+def _read_local(path: str) -> _Content:
+    try:
+        found = os.stat(path)  # noqa: PTH116 - a hundred calls: Path costs
+        if not stat.S_ISREG(found.st_mode):
+            return f"{posixpath.basename(path)} is not a regular file"
+        with open(path, "rb") as file:  # noqa: PTH123
+            return _bounded(file.read, path)
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except (OSError, ValueError) as error:
+        return f"{posixpath.basename(path)}: {reason_of(error)}"
+
+
+def _read_remote(files: Any, path: str) -> _Content:
+    try:
+        with files.open(path, "rb") as file:
+            return _bounded(file.read, path)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+    except Exception as error:  # file systems raise what they like
+        return f"{posixpath.basename(path)}: {reason_of(error, path)}"
+
+
+def _bounded(read: Callable[[int], bytes], path: str) -> bytes | str:
+    content = read(LARGEST_PART + 1)
+    if len(content) > LARGEST_PART:
+        return f"{posixpath.basename(path)} has more than {LARGEST_PART:,} bytes"
+    return content

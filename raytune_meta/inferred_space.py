@@ -5,7 +5,6 @@ Ray's folders do not hold it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from metahpo.archive.stored_distribution import LARGEST_BOUND, MOST_LEVELS
 from metahpo.tasks.choices import choice_key
 from metahpo.tasks.space import Configuration, Space
 from raytune_meta.trial_folder import as_float
@@ -45,12 +45,12 @@ def infer_space(configurations: Sequence[Configuration]) -> Space:
 def _distribution(values: list[Any]) -> BaseDistribution | None:
     """Return the distribution of a parameter's values; None for constants and labels."""
     numbers = [as_float(value) for value in values]
-    if all(number is not None and math.isfinite(number) for number in numbers):
+    if all(number is not None and abs(number) <= LARGEST_BOUND for number in numbers):
         low, high = min(values), max(values)
-        log = low > 0 and high / low >= LOG_SPAN
+        log = low > 0 and high / LOG_SPAN >= low
         if low == high:
             return None
-        if all(isinstance(value, int) for value in values):
+        if all(isinstance(value, int) for value in values) and high - low < MOST_LEVELS:
             return IntDistribution(low, high, log=log)
         return FloatDistribution(low, high, log=log)
     # By type as well: True is not 1.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
+import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from metahpo.archive import SourceWarning
+from metahpo.archive.limits import check_depth, parse_json
+from metahpo.archive.shown import encodable, reason_of
 from metahpo.tasks.task import TrialState
 from raytune_meta.folders import (
     ITERATION,
@@ -26,6 +27,8 @@ from raytune_meta.folders import (
 from raytune_meta.reported_trial import ReportedTrial, reported_constraints
 
 _MISSING = object()
+# The year 9999, in seconds.
+_LATEST = 253_370_764_800.0
 
 
 @dataclass(slots=True)
@@ -51,31 +54,31 @@ class _Reports:
 
 def read_trial(
     folder: TrialFolder, metric: str, constraints: Sequence[str] = ()
-) -> ReportedTrial | None:
-    """Return the trial in a folder; None, with a warning, where its parameters are broken.
+) -> tuple[ReportedTrial | None, str]:
+    """Return the trial in a folder, and what is broken there.
 
-    Of an iteration that was reported again after a recovery, the later report counts. Broken
-    lines of the results are skipped with a warning.
+    Of an iteration that was reported again after a recovery, the later report counts.
 
     Args:
         folder: What was read of the folder.
         metric: The metric, with ``/`` between the levels of nested results.
         constraints: Names of constraints, likewise.
+
+    Returns:
+        The trial, None where its parameters are broken; and which file or lines are broken, an
+        empty string if none is.
     """
+    name = posixpath.basename(folder.path)
     try:
-        if folder.params is None:
-            raise FileNotFoundError("there is no such file")
-        configuration = dict(_flat(json.loads(folder.params)))
-    except (OSError, ValueError, AttributeError) as error:
-        message = f"skipped the trial {folder.path}: its {PARAMS} cannot be read: {error}"
-        warnings.warn(message, SourceWarning, stacklevel=4)
-        return None
-    results = _read_results(folder)
+        configuration = _read_params(folder.params)
+    except ValueError as error:
+        return None, f"trial {name}: its {PARAMS} cannot be read: {reason_of(error)}"
+    results, broken = _read_results(folder)
     reports = _Reports()
     for number, result in enumerate(results, start=1):
         _add_result(reports, result, number, metric)
         reports.constraints |= reported_constraints(result, constraints)
-    return ReportedTrial(
+    trial = ReportedTrial(
         configuration,
         _state(folder, results, reports),
         reports.values,
@@ -85,11 +88,27 @@ def read_trial(
         reports.finished,
         reports.constraints,
     )
+    return trial, f"{broken} of {name}/{RESULTS}" if broken else ""
+
+
+def _read_params(content: bytes | None) -> dict[str, Any]:
+    """Return the parameters of a trial, flat.
+
+    Raises:
+        ValueError: For what is no JSON object, or none that can be read.
+    """
+    if content is None:
+        raise ValueError("there is no such file")
+    params = parse_json(content)
+    if not isinstance(params, dict):
+        raise ValueError("it is no JSON object")
+    # NaN is not even equal to itself: no choice can be made among such values.
+    return {name: None if value != value else value for name, value in _flat(params)}
 
 
 def reported_metrics(folder: TrialFolder) -> set[str]:
     """Return the names of the numbers that a trial's first result reports, but for Ray's own."""
-    result = next(iter(_read_results(folder)), {})
+    result = next(iter(_read_results(folder)[0]), {})
     return {
         name
         for name, value in result.items()
@@ -98,9 +117,19 @@ def reported_metrics(folder: TrialFolder) -> set[str]:
 
 
 def as_float(value: Any) -> float | None:
-    """Return a number as a float; None for booleans and anything else."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number else None
+    """Return a number as a float; None for booleans, integers beyond all floats, anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return None
+
+
+def _seconds(value: Any) -> float | None:
+    """Return a duration or a moment in seconds; None for what cannot be one."""
+    seconds = as_float(value)
+    return seconds if seconds is not None and 0.0 <= seconds <= _LATEST else None
 
 
 def _state(
@@ -115,60 +144,65 @@ def _state(
 
 def _add_result(reports: _Reports, result: Mapping[str, Any], number: int, metric: str) -> None:
     iteration = result.get(ITERATION)
-    iteration = iteration if isinstance(iteration, int) else number
+    if isinstance(iteration, bool) or not isinstance(iteration, int) or abs(iteration) > 2**53:
+        iteration = number
     reports.iterations = max(reports.iterations, iteration)
     if (value := result.get(metric, _MISSING)) is not _MISSING:
         reported = as_float(value)
         reports.values[iteration] = math.nan if reported is None else reported
-    moment = as_float(result.get(TIMESTAMP))
+    moment = _seconds(result.get(TIMESTAMP))
     if moment is not None:
         reports.finished = moment
         if reports.started is None:
-            reports.started = moment - (as_float(result.get(STEP_SECONDS)) or 0.0)
-    reports.cost = as_float(result.get(SECONDS))
+            reports.started = moment - (_seconds(result.get(STEP_SECONDS)) or 0.0)
+    reports.cost = _seconds(result.get(SECONDS))
 
 
 # ---- lines ---------------------------------------------------------------------------------
 
 
-def _read_results(folder: TrialFolder) -> list[dict[str, Any]]:
-    """Return the lines of a trial's results, flat; one warning counts the broken ones."""
+def _read_results(folder: TrialFolder) -> tuple[list[dict[str, Any]], str]:
+    """Return the lines of a trial's results, flat, and how many are broken; empty for none."""
     lines = (folder.results or b"").splitlines()
     try:
         # As one array: a call for each line costs a fifth of the whole.
-        return [_result(line) for line in json.loads(b"[%b]" % b",".join(lines))]
-    except (ValueError, AttributeError):
-        return _read_lines(folder, lines)
+        return [_result(line) for line in json.loads(b"[%b]" % b",".join(lines))], ""
+    except (ValueError, RecursionError):
+        return _read_lines(lines)
 
 
-def _read_lines(folder: TrialFolder, lines: Sequence[bytes]) -> list[dict[str, Any]]:
+def _read_lines(lines: Sequence[bytes]) -> tuple[list[dict[str, Any]], str]:
     results: list[dict[str, Any]] = []
     broken: list[int] = []
     for number, line in enumerate(lines, start=1):
         try:
-            results.append(_result(json.loads(line)))
-        except (ValueError, AttributeError):
+            results.append(_result(parse_json(line)))
+        except ValueError:
             broken.append(number)
-    if broken:
-        lines_are = "1 broken line" if len(broken) == 1 else f"{len(broken)} broken lines"
-        message = f"skipped {lines_are} of {folder.path}/{RESULTS}, the first is line {broken[0]}"
-        warnings.warn(message, SourceWarning, stacklevel=6)
-    return results
+    if not broken:
+        return results, ""
+    count = "1 broken line" if len(broken) == 1 else f"{len(broken)} broken lines"
+    return results, f"{count} (first line {broken[0]})"
 
 
-def _result(line: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a report, flat, without the configuration that Ray repeats in each."""
-    return dict(_flat({name: value for name, value in line.items() if name != "config"}))
+def _result(line: Any) -> dict[str, Any]:
+    """Return a report, flat, without the configuration that Ray repeats in each.
+
+    Raises:
+        ValueError: For anything but a JSON object of a depth that can be read.
+    """
+    if not isinstance(line, dict):
+        raise ValueError("it is no JSON object")
+    kept = {name: value for name, value in line.items() if name != "config"}
+    check_depth(kept)
+    return dict(_flat(kept))
 
 
 def _flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield names with ``/`` between levels; lists, which no space has, become JSON strings.
-
-    Raises:
-        AttributeError: For anything but a mapping.
-    """
+    """Yield names with ``/`` between levels; lists, which no space has, become JSON strings."""
     for name, value in nested.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}{SEPARATOR}")
         else:
-            yield f"{prefix}{name}", json.dumps(value) if isinstance(value, list) else value
+            flat = json.dumps(value) if isinstance(value, list) else value
+            yield encodable(f"{prefix}{name}"), flat

@@ -577,3 +577,17 @@ def test_a_mistake_is_not_hidden(monkeypatch, error):
     study = optuna.create_study(sampler=MetaSampler(history=PAST))
     with pytest.raises(error, match="a mistake"):
         study.optimize(objective, n_trials=1)
+
+
+@pytest.mark.parametrize("attribute", [None, [1], "x", 5, {"a": 10**400, "b": [[]]}])
+def test_an_attribute_of_others_in_place_of_metafeatures_does_no_harm(attribute):
+    study = optuna.create_study(sampler=MetaSampler(seed=0, task={"rows": 5}))
+    study._storage.set_study_system_attr(study._study_id, "metahpo:task", attribute)
+    study.optimize(square, n_trials=1)
+    assert study._storage.get_study_system_attrs(study._study_id)["metahpo:task"] == {"rows": 5.0}
+
+
+def test_names_that_utf_8_cannot_encode_are_searched():
+    study = optuna.create_study(sampler=MetaSampler(seed=0), study_name="\ud800")
+    study.optimize(lambda trial: trial.suggest_float("\ud800", -1, 1) ** 2, n_trials=4)
+    assert len({trial.value for trial in study.trials}) == 4

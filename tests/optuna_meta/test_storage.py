@@ -174,12 +174,36 @@ class TestEveryStorage:
             ({"rows": 10, "name": "mnist", "none": None}, {"rows": 10.0}),
             ([1, 2], {}),
             (None, {}),
+            ("text", {}),
+            (5, {}),
+            (
+                {"rows": 10**400, "inf": math.inf, "nan": math.nan, "deep": [[[]]], "ok": 1},
+                {"ok": 1},
+            ),
         ],
     )
     def test_metafeatures_are_the_numbers_in_the_attribute(self, storage, attribute, expected):
         study = fill(create(storage, "mnist"))
         study._storage.set_study_system_attr(study._study_id, TASK_ATTR, attribute)
         assert read_tasks(storage)[0].metafeatures == expected
+
+    def test_names_that_utf_8_cannot_encode_are_read_with_marks(self, storage):
+        if isinstance(storage, RDBStorage):
+            pytest.skip("SQLite takes no such name")
+        fill(create(storage, "a\ud800"))
+        (task,) = read_tasks(storage)
+        assert task.name == "a?"
+        create(storage, "b\ud800")
+        with pytest.warns(SourceWarning, match=r"'b\\ud800|'b\?' \(no finished trial\)"):
+            assert len(read_tasks(storage)) == 1
+
+    def test_trials_with_bounds_that_cannot_be_searched_are_left_out(self, storage):
+        study = fill(create(storage, "mnist"))
+        infinite = {"free": FloatDistribution(0.0, math.inf)}
+        study.add_trial(create_trial(value=1.0, params={"free": 1.0}, distributions=infinite))
+        with pytest.warns(SourceWarning, match=r"'mnist' \(1 trial is broken: .*finite numbers"):
+            (task,) = read_tasks(storage)
+        assert len(task.trials) == 7
 
 
 class TestDatabases:
@@ -240,12 +264,13 @@ class TestDatabases:
         with pytest.raises(SourceError, match="neither an SQLite file nor a journal"):
             read_tasks(str(path))
 
-    def test_a_broken_distribution_is_an_error(self, url, path):
+    def test_a_study_whose_distributions_are_broken_is_skipped_and_named(self, url, path):
         with sqlite3.connect(path) as connection:
             connection.execute("UPDATE trial_params SET distribution_json = '{'")
         connection.close()
-        with pytest.raises(SourceError, match="not the JSON text of a distribution"):
-            read_tasks(url)
+        expected = r"'mnist' \(no finished trial, 7 trials are broken: '\w+': not a distribution"
+        with pytest.warns(SourceWarning, match=expected):
+            assert read_tasks(url) == []
 
     def test_distributions_of_former_optuna_versions_are_read(self, url, path):
         former = '{"name": "LogUniformDistribution", "attributes": {"low": 0.0001, "high": 0.1}}'

@@ -115,7 +115,7 @@ class TestBroken:
         folder = write_trial(experiment, 3, params(3), [0.1, 0.2, 0.3])
         text = (folder / "result.json").read_text()
         (folder / "result.json").write_text(text[:-40])
-        with pytest.warns(SourceWarning, match=r"1 broken line of .*_00003_.* line 3$"):
+        with pytest.warns(SourceWarning, match=r"1 broken line \(first line 3\) of .*_00003_"):
             task = read_experiment(experiment, "eval/acc", "max")
         assert task.trials[-1].value == 0.2
 
@@ -123,7 +123,7 @@ class TestBroken:
     def test_a_trial_with_broken_parameters_is_skipped_with_a_warning(self, experiment, text):
         folder = write_trial(experiment, 3, params(3), [0.1])
         (folder / "params.json").write_text(text)
-        with pytest.warns(SourceWarning, match=r"skipped the trial .*_00003_.*params\.json"):
+        with pytest.warns(SourceWarning, match=r"skipped in .*: trial .*_00003_.*params\.json"):
             task = read_experiment(experiment, "eval/acc", "max")
         assert len(task.trials) == 2
 

@@ -39,7 +39,7 @@ from metahpo.archive.errors import ArchiveError, ArchiveWarning, without_passwor
 from metahpo.archive.file_names import FileName, identity_of
 from metahpo.archive.folder_reading import listed, read_folder
 from metahpo.archive.place import Entry, Place
-from metahpo.archive.printable import printable
+from metahpo.archive.shown import printable
 from metahpo.archive.task_file import ArchivedTask, read_task
 from metahpo.archive.task_table import UnarchivableTaskError, to_table
 from metahpo.tasks.task import Task

@@ -1,24 +1,9 @@
-"""Errors and warnings about sources of past tasks: a small family, and no passwords in it."""
+"""Errors and warnings about sources of past tasks: a small family, and no secrets in it."""
 
 from __future__ import annotations
 
-import re
-
-# SQLAlchemy and fsspec write credentials as scheme://user:password@host. A password may itself
-# hold "/" or "@" where somebody forgot to escape it.
-_CREDENTIALS = re.compile(r"(://[^:/@\s]*):\S*@")
-_SECRET_NAMES = "password|passwd|pwd|secret|token|sig|signature|credential|key"
-_SECRET_OPTION = re.compile(rf"([?&][^=&\s]*(?:{_SECRET_NAMES})=)[^&\s'\"]*", re.IGNORECASE)
-
-
-def without_passwords(text: str) -> str:
-    """A text with the passwords of the URLs in it replaced by ``***``."""
-    return _SECRET_OPTION.sub(r"\1***", _CREDENTIALS.sub(r"\1:***@", text))
-
-
-def _clean(message: str) -> str:
-    """Return an error message on one line and without passwords."""
-    return without_passwords(message.replace("\n", " "))
+from metahpo.archive.shown import message_of
+from metahpo.archive.shown import without_passwords as without_passwords
 
 
 class SourceError(ValueError):
@@ -26,10 +11,12 @@ class SourceError(ValueError):
 
     Args:
         message: Which source, what was wrong, and what to do; passwords in it are hidden.
+        source: The source's name as the user gave it, if it is a string: its secrets are hidden
+            wherever the message quotes them.
     """
 
-    def __init__(self, message: str) -> None:
-        super().__init__(_clean(message))
+    def __init__(self, message: str, source: object = "") -> None:
+        super().__init__(message_of(message, source if isinstance(source, str) else ""))
 
 
 class UnrecognisedSourceError(SourceError):
@@ -45,10 +32,11 @@ class SourceWarning(UserWarning):
 
     Args:
         message: Which part and why; passwords in it are hidden.
+        source: As in ``SourceError``.
     """
 
-    def __init__(self, message: str) -> None:
-        super().__init__(_clean(message))
+    def __init__(self, message: str, source: object = "") -> None:
+        super().__init__(message_of(message, source if isinstance(source, str) else ""))
 
 
 class ArchiveError(ValueError):
@@ -56,10 +44,11 @@ class ArchiveError(ValueError):
 
     Args:
         message: Which archive or task, and why; passwords in it are hidden.
+        source: As in ``SourceError``.
     """
 
-    def __init__(self, message: str) -> None:
-        super().__init__(_clean(message))
+    def __init__(self, message: str, source: object = "") -> None:
+        super().__init__(message_of(message, source if isinstance(source, str) else ""))
 
 
 class ArchiveWarning(SourceWarning):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from metahpo.archive.errors import ArchiveError, ArchiveWarning
 from metahpo.archive.limits import ARCHIVED_FILES, ARCHIVED_TRIALS, FILE_BYTES, ROUNDS
 from metahpo.archive.place import Entry, Place
-from metahpo.archive.printable import printable
+from metahpo.archive.shown import printable
 from metahpo.archive.task_file import ArchivedTask, read_task
 
 # Concurrent reads: object stores take tens of milliseconds per file.

@@ -1,10 +1,40 @@
-"""How much of an archive is read, and how much one file may hold.
+"""How much of a source is read, and JSON texts within these limits.
 
-A file of a few kilobytes can claim billions of values. What it claims is compared with these
-limits before anything of that size is made, and ``Archive.add`` refuses what could not be read
-again. Within them, one file takes about 1 GB for a moment at worst, and usually a few hundred
-kilobytes.
+A history is somebody else's data: a file of a few kilobytes may unfold to gigabytes, and a table
+may never end. The limits are far beyond what tuning leaves behind; a warning or an error says
+what they left out.
 """
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+# ---- any source ----------------------------------------------------------------------------
+
+# Bytes of one file: ten million trials in a database have about that.
+LARGEST_FILE = 4 * 2**30
+# Bytes of the files of one folder that are read together, and of one of them.
+LARGEST_FOLDER, LARGEST_PART = 2**31, 2**28
+# Entries of a folder.
+MOST_ENTRIES = 100_000
+# Rows of values, reports and parameters together: about 2 GB in memory.
+MOST_ROWS = 10_000_000
+# Seconds of reading one source: a million trials take a quarter of a minute.
+LONGEST_READ = 120.0
+# Characters of a single text: a categorical hyperparameter with 10,000 choices has a tenth.
+LONGEST_TEXT = 2_000_000
+# Levels of nested lists and mappings. Python's own functions fail from a few hundred on.
+DEEPEST = 32
+# Hyperparameters of one space: the time of a suggestion grows with them.
+MOST_HYPERPARAMETERS = 2_000
+
+# ---- archives ------------------------------------------------------------------------------
+#
+# What a file claims is compared with these before anything of that size is made, and
+# ``Archive.add`` refuses what could not be read again. Within them, one file takes about 1 GB for
+# a moment at worst, and usually a few hundred kilobytes.
 
 MEBIBYTE = 2**20
 
@@ -39,3 +69,41 @@ ROUNDS = 20
 # Seconds after which a writer's unfinished file is left over from one that was killed: a day is
 # longer than any upload, and than clocks differ.
 LEFT_OVER = 86_400.0
+
+
+# ---- JSON ----------------------------------------------------------------------------------
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return what a JSON text holds.
+
+    Raises:
+        ValueError: For what is no JSON, longer than ``LONGEST_TEXT`` or nested deeper than
+            ``DEEPEST``.
+    """
+    if not isinstance(text, str | bytes):
+        raise ValueError(f"{type(text).__name__} in place of a JSON text")
+    if len(text) > LONGEST_TEXT:
+        raise ValueError(f"a text of {len(text):,} characters, {LONGEST_TEXT:,} are read")
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    check_depth(value)
+    return value
+
+
+def check_depth(value: Any) -> None:
+    """Raise ValueError for lists and mappings nested deeper than ``DEEPEST``."""
+    level = [value]
+    for _ in range(DEEPEST + 1):
+        level = [child for parent in level for child in _children(parent)]
+        if not level:
+            return
+    raise ValueError(f"it is nested deeper than {DEEPEST} levels")
+
+
+def _children(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()

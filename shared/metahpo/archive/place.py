@@ -25,7 +25,7 @@ from fsspec.spec import AbstractFileSystem
 from metahpo.archive.errors import ArchiveError
 from metahpo.archive.file_names import SUFFIX, FileName
 from metahpo.archive.limits import FILE_BYTES, LEFT_OVER
-from metahpo.archive.printable import printable
+from metahpo.archive.shown import printable
 
 # Readers skip names that begin with a dot; so do pandas and Arrow.
 _UNFINISHED = re.compile(rf"\.[0-9a-f]{{32}}{re.escape(SUFFIX)}")

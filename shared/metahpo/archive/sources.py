@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import entry_points
 
@@ -19,6 +20,7 @@ from metahpo.archive.errors import (
     without_passwords,
 )
 from metahpo.archive.reader import Reader, ReadOptions
+from metahpo.archive.shown import cause_of, reason_of
 from metahpo.tasks.task import Task
 
 READERS = "metahpo.readers"
@@ -108,8 +110,9 @@ def _read_source(source: object, options: ReadOptions) -> list[Task]:
     """Return the tasks of a source by the first reader that recognises it."""
     if isinstance(source, Task):
         return [source]
+    text = source if isinstance(source, str) else ""
     refusals: list[str] = []
-    cause: Exception | None = None
+    cause: BaseException | None = None
     for name, reader in _readers().items():
         if not isinstance(source, reader.types):
             continue
@@ -120,18 +123,25 @@ def _read_source(source: object, options: ReadOptions) -> list[Task]:
             continue
         except SourceError:
             raise
-        # For odd paths and URLs, drivers and file systems raise errors of every kind.
+        # File systems and drivers raise what they like for a mistyped URL (PermissionError,
+        # TypeError, NotImplementedError, ValueError of a port); another reader may read it.
         except Exception as error:
-            if not isinstance(source, str):
-                raise
-            refusals.append(f"{name}: {type(error).__name__}: {error}")
-            cause = cause or error
+            refusals.append(f"{name}: {reason_of(error, text)}")
+            cause = cause_of(error, text)
             continue
         if not tasks:
-            raise EmptySourceError(f"{source!r} holds no past task: it lacks {reader.looks_for}")
-        return tasks
+            missing = reader.looks_for
+            raise EmptySourceError(f"{source!r} holds no past task: it lacks {missing}", text)
+        return [_without_secrets(task) for task in tasks]
     refusals += [f"{name}: not installed ({reason})" for name, reason in _missing().items()]
-    raise SourceError(f"no past tasks found in {source!r} ({'; '.join(refusals)})") from cause
+    why = "; ".join(refusals)
+    raise SourceError(f"no past tasks found in {source!r} ({why})", text) from cause
+
+
+def _without_secrets(task: Task) -> Task:
+    # Whoever wrote the archive, or the reader, may have kept a password.
+    shown = without_passwords(task.source)
+    return task if shown == task.source else replace(task, source=shown)
 
 
 # ---- readers -------------------------------------------------------------------------------

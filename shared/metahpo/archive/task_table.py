@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from metahpo.archive.digests import digest
 from metahpo.archive.errors import ArchiveError
-from metahpo.archive.printable import printable
+from metahpo.archive.shown import printable
 from metahpo.tasks.task import Task, Trial
 
 FORMAT_VERSION = 2

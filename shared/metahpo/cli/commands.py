@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from metahpo.archive import Archive, ArchiveError, Outcome, ReadOptions, SourceError
 from metahpo.archive.display_names import with_unique_names
-from metahpo.archive.printable import printable
+from metahpo.archive.shown import message_of
 from metahpo.archive.sources import read_history
 from metahpo.cli.tables import TableError, read_table
 from metahpo.cli.task_text import (
@@ -83,13 +83,13 @@ def _exit_code(error: Exception) -> int:
         # The reader (head, less) has left. Python would fail again on flushing at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
-    print(printable(f"metahpo: error: {' '.join(str(error).split())}"), file=sys.stderr)
+    print("metahpo:", message_of(" ".join(f"error: {error}".split())), file=sys.stderr)
     return FAILED
 
 
 def _print_warning(message: Warning | str, *_: Any) -> None:
-    text = printable(f"metahpo: warning: {' '.join(str(message).split())}")
-    tqdm.write(text, file=sys.stderr)
+    text = message_of(" ".join(str(message).split()))
+    tqdm.write(f"metahpo: warning: {text}", file=sys.stderr)
 
 
 # ---- collect -------------------------------------------------------------------------------
@@ -130,12 +130,12 @@ def _collect(options: argparse.Namespace) -> None:
         tasks = read_history(source, reading)
         outcomes += archive.extend(_with_progress(tasks, source))
     counts = ", ".join(f"{outcomes[outcome]} {outcome}" for outcome in Outcome)
-    print(printable(f"{outcomes.total()} tasks to {archive.path}: {counts}"))
+    print(f"{outcomes.total()} tasks to {message_of(archive.path)}: {counts}")
 
 
 def _with_progress(tasks: Sequence[Task], source: str) -> Iterable[Task]:
     # disable=None: no progress bar unless standard error is a terminal.
-    return tqdm(tasks, desc=printable(source), unit="task", disable=None)
+    return tqdm(tasks, desc=message_of(source), unit="task", disable=None)
 
 
 # ---- show ----------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from optuna.distributions import (
 )
 
 from metahpo.archive.display_names import time_text
-from metahpo.archive.printable import printable
+from metahpo.archive.shown import printable
 from metahpo.tasks.space import Configuration
 from metahpo.tasks.task import Task, Trial
 

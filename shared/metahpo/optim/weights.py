@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -16,6 +15,8 @@ from torch import Tensor
 from metahpo.optim import rule, schedule
 
 SHIPPED = "weights.safetensors"
+# Bytes of a file, thousands of times those of one; and what trained weights never reach.
+LARGEST_FILE, LARGEST_WEIGHT = 2**26, 1e6
 # Positions among the candidates (see rule.py): the gradient, its fast momentum, and that momentum
 # over the root of the second moment.
 GRADIENT, MOMENTUM, ADAM = 0, 1, 4
@@ -86,7 +87,10 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
         WeightsError: The file does not contain weights for this version.
         OSError: The file cannot be read.
     """
-    return _checked(Path(path).read_bytes(), str(path))
+    file = Path(path)
+    if file.exists() and not (file.is_file() and file.stat().st_size <= LARGEST_FILE):
+        raise WeightsError(f"{path} is not a file of at most {LARGEST_FILE:,} bytes")
+    return _checked(file.read_bytes(), str(path))
 
 
 @cache
@@ -116,5 +120,10 @@ def check_weights(weights: dict[str, Tensor], name: str = "weights") -> None:
         if weights[key].shape != tensor.shape:
             shapes = f"{tuple(weights[key].shape)}, expected {tuple(tensor.shape)}"
             raise WeightsError(f"{name}: tensor {key} has shape {shapes}; {remedy}")
-        if not math.isfinite(weights[key].sum().item()):
-            raise WeightsError(f"{name}: tensor {key} has values that are not finite")
+        if not weights[key].is_floating_point():
+            raise WeightsError(f"{name}: tensor {key} holds {weights[key].dtype}; {remedy}")
+        # NaN is not less than anything.
+        if not bool((weights[key].abs() <= LARGEST_WEIGHT).all()):
+            raise WeightsError(
+                f"{name}: tensor {key} has values that are not finite or far too large"
+            )

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from metahpo.surrogate.networks.network_file import UNREADABLE, check_shapes
 from metahpo.train import TrainingError
 
 
@@ -36,16 +39,59 @@ def read_checkpoint(path: Path, device: torch.device) -> tuple[dict[str, Tensor]
     Raises:
         CheckpointError: The file cannot be read.
     """
+    with restoring(path), safe_open(path, "pt", device=str(device)) as file:
+        metadata = json.loads(file.metadata()["state"])
+        if not isinstance(metadata, dict):
+            raise ValueError(f"its record is {type(metadata).__name__}")
+        return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
+
+
+@contextmanager
+def restoring(path: Path) -> Iterator[None]:
+    """Say of a damaged checkpoint what to do, in place of what libraries raise at its content.
+
+    Args:
+        path: The checkpoint.
+
+    Raises:
+        CheckpointError: For anything that goes wrong inside.
+    """
     try:
-        with safe_open(path, "pt", device=str(device)) as file:
-            metadata = json.loads(file.metadata()["state"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        yield
+    except CheckpointError:
+        raise
+    except (*UNREADABLE, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
-            f"{path} is not a checkpoint of a meta-training ({error}); "
-            "delete it to start again, or choose another folder"
+            f"{path} is not a checkpoint of a meta-training ({type(error).__name__}: "
+            f"{reason[:300]}); delete it to start again, or choose another folder"
         ) from None
-    return tensors, metadata
+
+
+def check_tensors(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """Raise ValueError unless a checkpoint's tensors have these names, shapes and dtypes."""
+    check_shapes(_shapes(expected), _shapes(found))
+    for name, tensor in expected.items():
+        if found[name].dtype != tensor.dtype:
+            raise ValueError(f"tensor {name} holds {found[name].dtype}")
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def checked_count(value: Any, at_most: float = math.inf) -> int:
+    """Return a number of steps; raises ValueError for anything but a whole number from 0 on."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= at_most:
+        raise ValueError(f"{value!r} is no number of steps")
+    return value
+
+
+def checked_seconds(value: Any) -> float:
+    """Return a time in seconds; raises ValueError for anything but a finite one from 0 on."""
+    if not isinstance(value, int | float) or not 0.0 <= value < math.inf:
+        raise ValueError(f"{value!r} is no time in seconds")
+    return float(value)
 
 
 def check_settings(path: Path, expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
@@ -75,11 +121,20 @@ def read_log(path: Path, column: str, last: int) -> list[dict[str, object]]:
     """Return the rows of a CSV table whose ``column`` is at most ``last``.
 
     The list is empty if the file does not exist.
+
+    Raises:
+        CheckpointError: The file is damaged.
     """
     if not path.exists():
         return []
-    with path.open(newline="") as file:
-        return [dict(row) for row in csv.DictReader(file) if int(row[column]) <= last]
+    try:
+        with path.open(newline="") as file:
+            return [dict(row) for row in csv.DictReader(file) if int(row[column]) <= last]
+    except (OSError, ValueError, LookupError, TypeError, csv.Error) as error:
+        raise CheckpointError(
+            f"{path} is not the log of a meta-training ({type(error).__name__}: {error}); delete "
+            "it to continue without the earlier rows"
+        ) from None
 
 
 def add_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

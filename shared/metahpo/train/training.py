@@ -20,10 +20,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
+from metahpo.surrogate.networks.network_file import check_shapes, check_values
 from metahpo.train.files import (
     add_prefix,
     check_settings,
+    check_tensors,
+    checked_count,
+    checked_seconds,
     read_checkpoint,
+    restoring,
     with_prefix,
     write_checkpoint,
 )
@@ -201,23 +206,46 @@ class Training(ABC, Generic[Settings, Network]):
             CheckpointError: It cannot be read, or has different settings or tasks.
         """
         tensors, metadata = read_checkpoint(path, self.device)
-        # Through JSON, which turns tuples into lists.
-        expected = json.loads(json.dumps(self._metadata()))
-        check_settings(path, self._fixed(expected), self._fixed(metadata))
-        self.network.load_state_dict(with_prefix("network", tensors))
-        self.averaged = with_prefix("average", tensors)
+        with restoring(path):
+            # Through JSON, which turns tuples into lists.
+            expected = json.loads(json.dumps(self._metadata()))
+            check_settings(path, self._fixed(expected), self._fixed(metadata))
+            self._restore(tensors, metadata)
+
+    def _restore(self, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+        """Set the state to that of a checkpoint.
+
+        Raises:
+            ValueError, LookupError, TypeError: For a checkpoint that is damaged.
+        """
+        network, averaged = with_prefix("network", tensors), with_prefix("average", tensors)
+        check_tensors(self.network.state_dict(), network)
+        check_tensors(self.averaged, averaged)
+        check_values(network)
+        check_values(averaged)
+        self.network.load_state_dict(network)
+        self.averaged = averaged
         # A parameter that no gradient has reached yet has no state.
         states = {
             number: state
             for number in range(len(self.averaged))
             if (state := with_prefix(f"optimizer.{number}", tensors))
         }
+        parameters = list(self.network.parameters())
+        for number, state in states.items():
+            _check_moments(state, parameters[number])
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": states, "param_groups": groups})
         if self.reptile:
-            self.reptile.restore(with_prefix("reptile", tensors))
-        self.step, self.seconds = metadata["step"], metadata["seconds"]
-        self.losses = self._losses_in(metadata)
+            outer = with_prefix("reptile", tensors)
+            check_tensors(dict(self.reptile.weights), outer)
+            self.reptile.restore(outer)
+        self.step = checked_count(metadata["step"])
+        self.seconds = checked_seconds(metadata["seconds"])
+        losses = self._losses_in(metadata)
+        if not losses.keys() == self.losses.keys() or not all(map(_are_losses, losses.values())):
+            raise ValueError("its losses are no numbers by source")
+        self.losses = losses
 
     def _fixed(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
         """The metadata that a resumed training must share with its checkpoint."""
@@ -225,3 +253,15 @@ class Training(ABC, Generic[Settings, Network]):
         architecture = {**self.legacy_metadata.get("architecture", {}), **metadata["architecture"]}
         merged["architecture"] = architecture
         return {name: value for name, value in merged.items() if name not in MUTABLE_METADATA}
+
+
+def _are_losses(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(value, float) for value in values)
+
+
+def _check_moments(state: Mapping[str, Tensor], parameter: Tensor) -> None:
+    """Raise ValueError unless a state of AdamW's fits its parameter."""
+    shape = tuple(parameter.shape)
+    expected = {"exp_avg": shape, "exp_avg_sq": shape, "step": ()}
+    check_shapes(expected, {name: tuple(tensor.shape) for name, tensor in state.items()})
+    check_values({name: tensor for name, tensor in state.items() if name != "step"})

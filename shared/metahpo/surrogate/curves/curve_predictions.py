@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from metahpo.surrogate.curves.curve_process import CurveArchitecture, CurveOutput, CurveProcess
 from metahpo.surrogate.curves.curve_values import Curves, sorted_reports
-from metahpo.surrogate.networks.bars import BarDistribution
+from metahpo.surrogate.networks.bars import BarDistribution, check_bars
 from metahpo.surrogate.networks.network_file import read_network, write_network
 from metahpo.surrogate.networks.space_description import Description, describe
 from metahpo.tasks.space import Array, Configuration, Space
@@ -204,13 +204,17 @@ def load_weights(path: str | Path) -> CurveProcess:
         WeightsError: The file does not contain weights for this model.
         OSError: The file does not exist or cannot be read.
     """
-    return read_network(path, _built, "metahpo train curves")
+    return read_network(path, _built, "metahpo train curves", _check_loaded)
 
 
 @cache
 def shipped_network() -> CurveProcess:
     """Return the network that ships with the package (docs/curves.md)."""
     return load_weights(Path(str(files("metahpo.surrogate.curves") / "weights" / SHIPPED)))
+
+
+def _check_loaded(network: CurveProcess, metadata: Mapping[str, str]) -> None:
+    check_bars(network.borders, network.tails)
 
 
 def _built(*, dilations: Sequence[int], **sizes: int) -> CurveProcess:

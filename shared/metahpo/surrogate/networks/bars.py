@@ -20,6 +20,12 @@ ROOT_TWO_OVER_PI = math.sqrt(2.0 / math.pi)
 SMALLEST = 1e-30
 
 
+def check_bars(borders: Tensor, tails: Tensor) -> None:
+    """Raise ValueError for borders that do not ascend, and tails that are not positive."""
+    if bool((borders.diff() < 0).any()) or not bool((tails > 0).all()):
+        raise ValueError("its bars have borders that do not ascend or tails without a width")
+
+
 class BarDistribution:
     """Independent distributions over scores, one for each element of the batch.
 

@@ -166,7 +166,9 @@ def _identities(space: Space) -> np.ndarray:
 @lru_cache(maxsize=4096)
 def _signs(text: str, count: int) -> np.ndarray:
     """Return ``count`` signs from a hash of the text, the same on every machine."""
-    bits = np.unpackbits(np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8))
+    # Names of hyperparameters may hold lone surrogates, which JSON can express and UTF-8 cannot.
+    encoded = text.encode(errors="surrogatepass")
+    bits = np.unpackbits(np.frombuffer(hashlib.sha256(encoded).digest(), np.uint8))
     return (2.0 * bits[:count] - 1.0).astype(np.float32)
 
 

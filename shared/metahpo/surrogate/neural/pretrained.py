@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
-
+from metahpo.archive.limits import parse_json
+from metahpo.surrogate.networks.bars import check_bars
 from metahpo.surrogate.networks.network_file import WeightsError as WeightsError
 from metahpo.surrogate.networks.network_file import read_network, write_network
 from metahpo.surrogate.neural.neural_process import Architecture, NeuralProcess
@@ -45,11 +46,19 @@ def load_weights(path: str | Path) -> NeuralProcess:
         WeightsError: The file does not contain weights for this model.
         OSError: The file does not exist or cannot be read.
     """
-    network = read_network(path, _built, "metahpo train surrogate")
-    with safe_open(path, "pt") as file:
-        learners = json.loads((file.metadata() or {}).get("learners", "[]"))
+    return read_network(path, _built, "metahpo train surrogate", _check)
+
+
+def _check(network: NeuralProcess, metadata: Mapping[str, str]) -> None:
+    check_bars(network.borders, network.tails)
+    learners = parse_json(metadata.get("learners", "[]"))
+    if not isinstance(learners, list) or not all(map(_is_learner, learners)):
+        raise ValueError("its learners are not lists of names")
     network.learners = frozenset(map(frozenset, learners))
-    return network
+
+
+def _is_learner(names: Any) -> bool:
+    return isinstance(names, list) and all(isinstance(name, str) for name in names)
 
 
 def _built(**sizes: Any) -> NeuralProcess:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from metahpo.optim.rule import Moments
 from metahpo.optim.schedule import LossStatistics
+from metahpo.surrogate.networks.network_file import check_values
 from metahpo.train.files import (
     add_prefix,
     check_settings,
+    check_tensors,
+    checked_count,
+    checked_seconds,
     read_checkpoint,
+    restoring,
     with_prefix,
     write_checkpoint,
 )
@@ -51,17 +58,31 @@ def restore(run: MetaTraining, path: Path) -> None:
         CheckpointError: The file cannot be read, or has different settings.
     """
     tensors, metadata = read_checkpoint(path, run.device)
-    check_settings(path, asdict(run.settings), metadata["settings"])
+    with restoring(path):
+        check_settings(path, asdict(run.settings), metadata["settings"])
+        _restore(run, tensors, metadata)
+
+
+def _restore(
+    run: MetaTraining, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
+) -> None:
     state = run.state
-    state.weights = with_prefix("weights", tensors)
-    state.adam.mean = with_prefix("adam.mean", tensors)
-    state.adam.square = with_prefix("adam.square", tensors)
-    state.adam.count = metadata["count"]
-    state.meta_step = metadata["meta_step"]
-    state.seconds, state.best = metadata["seconds"], metadata["best"]
+    weights, mean, square = (
+        with_prefix(prefix, tensors) for prefix in ("weights", "adam.mean", "adam.square")
+    )
+    for found in (weights, mean, square):
+        check_tensors(state.weights, found)
+        check_values(found)
+    state.weights, state.adam.mean, state.adam.square = weights, mean, square
+    state.adam.count = {name: checked_count(metadata["count"][name]) for name in state.adam.count}
+    state.meta_step = checked_count(metadata["meta_step"])
+    state.seconds, state.best = checked_seconds(metadata["seconds"]), float(metadata["best"])
+    if len(metadata["particles"]) != len(state.particles):
+        raise ValueError(f"{len(metadata['particles'])} inner trainings")
     for place, saved in enumerate(metadata["particles"]):
-        particle = run.start_particle(saved["seed"])
-        _restore_particle(particle, with_prefix(f"particle{place}", tensors), saved["step"])
+        particle = run.start_particle(checked_count(saved["seed"]))
+        step = checked_count(saved["step"])
+        _restore_particle(particle, with_prefix(f"particle{place}", tensors), step, state.weights)
         state.particles[place] = particle
 
 
@@ -84,8 +105,17 @@ def _particle_tensors(particle: Particle) -> dict[str, Tensor]:
     }
 
 
-def _restore_particle(particle: Particle, tensors: dict[str, Tensor], step: int) -> None:
+def _restore_particle(
+    particle: Particle, tensors: dict[str, Tensor], step: int, weights: Mapping[str, Tensor]
+) -> None:
     training = particle.training
+    accumulated = with_prefix("accumulated", tensors)
+    # A new training of the same seed has all the others in the same shapes.
+    rest = {n: t for n, t in tensors.items() if not n.startswith("accumulated.")}
+    check_tensors(_particle_tensors(particle), rest)
+    for name, tensor in accumulated.items():
+        if tensor.shape[1:] != weights[name].shape:
+            raise ValueError(f"tensor accumulated.{name} is {tuple(tensor.shape)}")
     training.step = step
     training.parameters = [tensors[f"parameter.{n}"] for n in range(len(training.parameters))]
     training.moments = [
@@ -95,5 +125,5 @@ def _restore_particle(particle: Particle, tensors: dict[str, Tensor], step: int)
         losses = with_prefix("losses", tensors)
         training.losses = LossStatistics(*(losses[key] for key in LOSS_KEYS))
     particle.first_loss = tensors["first_loss"]
-    particle.accumulated = with_prefix("accumulated", tensors)
+    particle.accumulated = accumulated
     particle.generator.set_state(tensors["generator"].to(torch.device("cpu")))

@@ -19,7 +19,7 @@ from metahpo.surrogate.neural.neural_process import Architecture, NeuralProcess
 from metahpo.surrogate.neural.pretrained import save_weights
 from metahpo.tasks.alignment import identity_of
 from metahpo.train import TrainingError
-from metahpo.train.files import usable_device
+from metahpo.train.files import checked_count, usable_device
 from metahpo.train.intervals import COVERAGE_COLUMNS, mean_coverage
 from metahpo.train.loop import WEIGHTS, check_disjoint, train_to_end, training_archive
 from metahpo.train.surrogate.calibration import calibrated, calibration_studies
@@ -189,7 +189,10 @@ class SurrogateTraining(Training[Settings, NeuralProcess]):
     def _losses_in(self, metadata: Mapping[str, Any]) -> dict[str, list[float]]:
         total, count = metadata["losses"]["total"], metadata["losses"]["count"]
         # Only sums and counts are stored, which determine the means.
-        return {source: [total[source] / max(n, 1)] * n for source, n in count.items()}
+        return {
+            source: [total[source] / max(n, 1)] * checked_count(n, self.step)
+            for source, n in count.items()
+        }
 
 
 def fingerprint(network: NeuralProcess) -> str:
