@@ -86,7 +86,7 @@ def _check_usable(distribution: BaseDistribution) -> None:
     """Raise ValueError or ArithmeticError for a distribution that breaks arithmetic."""
     if isinstance(distribution, CategoricalDistribution):
         for choice in distribution.choices:
-            _check_nesting(choice, _NESTING)
+            _check_choice(choice, _NESTING)
         return
     assert isinstance(distribution, FloatDistribution | IntDistribution)
     if not isinstance(distribution.log, bool):
@@ -100,12 +100,14 @@ def _check_usable(distribution: BaseDistribution) -> None:
         raise ValueError("the step is too small for the bounds")
 
 
-def _check_nesting(choice: Any, levels: int) -> None:
+def _check_choice(choice: Any, levels: int) -> None:
     if isinstance(choice, list | dict):
         if not levels:
             raise ValueError(f"a choice is nested more than {_NESTING} times")
         for part in choice if isinstance(choice, list) else choice.values():
-            _check_nesting(part, levels - 1)
+            _check_choice(part, levels - 1)
+    elif isinstance(choice, int):
+        float(choice)  # OverflowError where Optuna, which compares choices as floats, has one.
 
 
 # ---- positions -----------------------------------------------------------------------------
@@ -202,7 +204,8 @@ def _encode_choices(values: list[Any], distribution: CategoricalDistribution) ->
         if key not in index:
             try:
                 index[key] = distribution.to_internal_repr(value)
-            except ValueError:
+            # OverflowError: Optuna compares numbers as floats.
+            except (ValueError, OverflowError):
                 index[key] = math.nan
         return (index[key] + 0.5) / count
 
