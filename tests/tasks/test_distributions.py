@@ -61,6 +61,7 @@ def test_whatever_the_bounds_and_steps_a_distribution_is_usable_or_an_error(kind
         '{"name": "UniformDistribution", "attributes": {"low": -1e308, "high": 1e308}}',
     ],
 )
+@pytest.mark.filterwarnings("ignore:Choices for a categorical distribution:UserWarning")
 def test_another_text_is_an_error_of_bounded_length(text):
     with pytest.raises(SpaceError, match="not the JSON text of a distribution") as caught:
         parse_distribution(text)
