@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
 from metahpo.archive.shown import encodable
-from metahpo.archive.stored_distribution import check_distribution
+from metahpo.tasks.distributions import check_distribution
 from metahpo.tasks.space import Space
 from metahpo.tasks.task import Task, Trial, TrialState
 from metahpo.tasks.units import LARGEST_VALUE

@@ -15,8 +15,8 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from metahpo.archive.stored_distribution import LARGEST_BOUND, MOST_LEVELS
 from metahpo.tasks.choices import choice_key
+from metahpo.tasks.distributions import LARGEST_BOUND, LARGEST_INTEGER
 from metahpo.tasks.space import Configuration, Space
 from raytune_meta.trial_folder import as_float
 
@@ -50,7 +50,8 @@ def _distribution(values: list[Any]) -> BaseDistribution | None:
         log = low > 0 and high / LOG_SPAN >= low
         if low == high:
             return None
-        if all(isinstance(value, int) for value in values) and high - low < MOST_LEVELS:
+        are_integers = all(isinstance(value, int) for value in values)
+        if are_integers and max(-low, high) <= LARGEST_INTEGER:
             return IntDistribution(low, high, log=log)
         return FloatDistribution(low, high, log=log)
     # By type as well: True is not 1.

@@ -55,10 +55,13 @@ def test_whatever_the_bounds_and_steps_a_distribution_is_usable_or_an_error(kind
         '{"name": "CategoricalDistribution", "attributes": {"choices": []}}',
         '{"name": "CategoricalDistribution", "attributes": {"choices": 1}}',
         '{"name": "CategoricalDistribution", "attributes": null}',
+        f'{{"name": "CategoricalDistribution", "attributes": {{"choices": [1, {HUGE}]}}}}',
+        f'{{"name": "CategoricalDistribution", "attributes": {{"choices": [1, [{HUGE}]]}}}}',
         '{"name": "UniformDistribution", "attributes": {"low": 1}}',
         '{"name": "UniformDistribution", "attributes": {"low": -1e308, "high": 1e308}}',
     ],
 )
+@pytest.mark.filterwarnings("ignore:Choices for a categorical distribution:UserWarning")
 def test_another_text_is_an_error_of_bounded_length(text):
     with pytest.raises(SpaceError, match="not the JSON text of a distribution") as caught:
         parse_distribution(text)
@@ -76,6 +79,11 @@ def test_choices_are_nested_eight_times_at_most(depth):
                 parse_distribution(text)
         else:
             assert isinstance(parse_distribution(text), CategoricalDistribution)
+
+
+def test_a_value_too_large_for_a_float_has_no_place_among_choices():
+    space = Space({"x": CategoricalDistribution([1, 2.5, "a"])})
+    assert np.isnan(space.encode([{"x": int(HUGE)}])).all()
 
 
 @pytest.mark.parametrize("length", [1, 2, 1000])

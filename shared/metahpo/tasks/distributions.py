@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import math
+import sys
+import warnings
 from decimal import Decimal
 from functools import lru_cache
 from numbers import Real
@@ -54,60 +56,88 @@ def parse_distribution(text: str) -> BaseDistribution:
         text: What ``optuna.distributions.distribution_to_json`` wrote, in any version.
 
     Raises:
-        SpaceError: For a text that is no distribution, and for one with which no computer can
-            compute: bounds or steps that are not finite or too far apart, choices nested deeply.
+        SpaceError: For a text that is no distribution, and for one that cannot be searched
+            (``check_distribution``).
     """
     try:
         record = json.loads(text)
         former = _FORMER_DISTRIBUTIONS.get(record.get("name"))
-        distribution = former(record["attributes"]) if former else json_to_distribution(text)
-        _check_usable(distribution)
+        with warnings.catch_warnings():
+            # Optuna warns of choices that are lists; whoever made the study has been told.
+            warnings.simplefilter("ignore", UserWarning)
+            distribution = former(record["attributes"]) if former else json_to_distribution(text)
     # ArithmeticError: the bounds and steps are compared as decimal numbers.
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        ArithmeticError,
-        RecursionError,
-    ) as error:
-        reason = f"{text!r:.200} ({error!r:.200})"
-        raise SpaceError(f"not the JSON text of a distribution: {reason}") from error
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        raise SpaceError(_not_a_distribution(text, repr(error))) from error
+    except RecursionError as error:
+        raise SpaceError(_not_a_distribution(text, "it is nested too deep")) from error
+    try:
+        check_distribution(distribution)
+    except SpaceError as error:
+        raise SpaceError(_not_a_distribution(text, error)) from error
     return distribution
 
 
-# Levels that a discrete distribution may have; as many integers are exact as floats.
-_MOST_LEVELS = 2**53
+def _not_a_distribution(text: Any, why: Exception | str) -> str:
+    return (
+        f"not the JSON text of a distribution that can be searched: {why!s:.200} ({text!r:.200})"
+    )
+
+
+# The width of a range of such bounds, and of the union of two, is still finite.
+LARGEST_BOUND = 1e300
 # Integers of NumPy.
-_LARGEST_INTEGER = 2**63 - 1
+LARGEST_INTEGER = 2**63 - 1
+# Levels between the bounds of numbers with a step; as many integers are exact as floats.
+_MOST_LEVELS = 2**53
 # Levels of lists within a choice.
 _NESTING = 8
 
 
-def _check_usable(distribution: BaseDistribution) -> None:
-    """Raise ValueError or ArithmeticError for a distribution that breaks arithmetic."""
-    if isinstance(distribution, CategoricalDistribution):
-        for choice in distribution.choices:
-            _check_nesting(choice, _NESTING)
-        return
-    assert isinstance(distribution, FloatDistribution | IntDistribution)
-    if not isinstance(distribution.log, bool):
-        raise ValueError("log must be true or false")
+def check_distribution(distribution: BaseDistribution) -> None:
+    """Check that a distribution can be searched: Optuna's own classes accept nearly everything.
+
+    Raises:
+        SpaceError: For a class that is none of Float, Int and Categorical; bounds that are
+            infinite, beyond ``LARGEST_BOUND`` or ``LARGEST_INTEGER`` or no numbers; a step that is
+            not positive or too small to count its levels; and a choice nested too deep.
+    """
+    match distribution:
+        case CategoricalDistribution():
+            for choice in distribution.choices:
+                _check_choice(choice, _NESTING)
+        case FloatDistribution() | IntDistribution():
+            _check_range(distribution)
+        case _:
+            raise SpaceError(f"unknown distribution {distribution!r:.200}")
+
+
+def _check_range(distribution: FloatDistribution | IntDistribution) -> None:
     low, high, step = distribution.low, distribution.high, distribution.step
-    if not all(map(math.isfinite, (low, high, high - low, (step or 0) + high))):
-        raise ValueError("the bounds, their distance and the step must be finite")
-    if isinstance(distribution, IntDistribution) and max(abs(low), abs(high)) > _LARGEST_INTEGER:
-        raise ValueError(f"the bounds of integers may be {_LARGEST_INTEGER} at most")
-    if step is not None and (high - low) / step > _MOST_LEVELS and isinstance(step, float):
-        raise ValueError("the step is too small for the bounds")
+    is_integer = isinstance(distribution, IntDistribution)
+    largest = LARGEST_INTEGER if is_integer else LARGEST_BOUND
+    for number in (low, high, *([] if step is None else [step])):
+        if not is_number(number) or not abs(number) <= largest:
+            raise SpaceError(f"bounds and steps must be finite numbers, got {number!r:.50}")
+        if is_integer and not isinstance(number, int):
+            raise SpaceError(f"whole numbers expected, got {number!r:.50}")
+    if not isinstance(distribution.log, bool):
+        raise SpaceError(f"log must be true or false, got {distribution.log!r:.50}")
+    if step is not None and step <= 0:
+        raise SpaceError(f"a step must be a positive number, got {step!r}")
+    if step is not None and not is_integer and (high - low) / step > _MOST_LEVELS:
+        raise SpaceError(f"the step {step!r} is too small for the bounds")
 
 
-def _check_nesting(choice: Any, levels: int) -> None:
-    if isinstance(choice, list | dict):
+def _check_choice(choice: Any, levels: int) -> None:
+    if isinstance(choice, list | tuple | dict):
         if not levels:
-            raise ValueError(f"a choice is nested more than {_NESTING} times")
-        for part in choice if isinstance(choice, list) else choice.values():
-            _check_nesting(part, levels - 1)
+            raise SpaceError(f"a choice is nested more than {_NESTING} times")
+        for part in choice.values() if isinstance(choice, dict) else choice:
+            _check_choice(part, levels - 1)
+    elif isinstance(choice, int) and abs(choice) > sys.float_info.max:
+        # Optuna compares choices as floats.
+        raise SpaceError("a choice is too large for a float")
 
 
 def distribution_text(distribution: BaseDistribution) -> str:
