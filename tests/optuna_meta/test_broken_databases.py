@@ -78,8 +78,9 @@ def template(tmp_path_factory) -> Path:
         study._storage.set_study_system_attr(study._study_id, TASK_ATTR, {"rows": 10})
     with sqlite3.connect(folder / "template.db") as connection:
         connection.execute("ATTACH ? AS strict", (str(folder / "strict.db"),))
-        for table in TABLES:
+        for table, owner in TABLES.items():
             connection.execute(f"CREATE TABLE main.{table} AS SELECT * FROM strict.{table}")
+            connection.execute(f"CREATE INDEX main.of_{table} ON {table} ({owner})")
     connection.close()
     return folder / "template.db"
 
