@@ -35,6 +35,7 @@ TABLES = {
     "trial_values": "trial_id",
     "trial_intermediate_values": "trial_id",
     "trial_params": "trial_id",
+    "trial_system_attributes": "trial_id",
 }
 # What each column may hold instead.
 HOSTILE = {
@@ -54,11 +55,14 @@ HOSTILE = {
     ("trial_params", "param_name"): TEXTS,
     ("trial_params", "param_value"): NUMBERS,
     ("trial_params", "distribution_json"): [*DISTRIBUTIONS, *TEXTS],
+    ("trial_system_attributes", "value_json"): [None, "", "{", DEEP, b"\xff", 7, '["a", [], {}]',
+        "1e400", "x" * 3_000_000],
 }  # fmt: skip
 
 
 def objective(trial: optuna.Trial) -> float:
     x = trial.suggest_float("x", -1, 1)
+    trial.set_constraint("small", x - 0.9)
     trial.suggest_int("n", 1, 4)
     trial.suggest_categorical("c", ["a", "b", None])
     for step in range(2):

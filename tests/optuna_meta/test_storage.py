@@ -268,7 +268,7 @@ class TestDatabases:
         with sqlite3.connect(path) as connection:
             connection.execute("UPDATE trial_params SET distribution_json = '{'")
         connection.close()
-        expected = r"'mnist' \(no finished trial, 7 trials are broken: '\w+': not a distribution"
+        expected = r"'mnist' \(no finished trial, 7 trials are broken: '\w+': not the JSON"
         with pytest.warns(SourceWarning, match=expected):
             assert read_tasks(url) == []
 

@@ -196,7 +196,7 @@ class Archive:
         if name not in shown:
             near = difflib.get_close_matches(name, shown, n=3, cutoff=0.5)
             hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-            raise ArchiveError(f"no task {name!r} in {printable(self.path)}{hint}")
+            raise ArchiveError(f"no task {name!r} in {self.path}{hint}", self.path)
         return tasks[shown.index(name)]
 
     def __iter__(self) -> Iterator[Task]:

@@ -31,7 +31,7 @@ def listed(place: Place) -> list[Entry]:
     try:
         return place.entries(sizes=True)
     except FileNotFoundError:
-        raise ArchiveError(printable(f"there is no archive at {place.path}")) from None
+        raise ArchiveError(f"there is no archive at {place.path}", place.path) from None
 
 
 def read_folder(place: Place) -> list[ArchivedTask]:

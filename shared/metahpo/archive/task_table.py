@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from metahpo.archive.digests import digest
 from metahpo.archive.errors import ArchiveError
-from metahpo.archive.shown import printable
+from metahpo.archive.shown import without_passwords
 from metahpo.tasks.task import Task, Trial
 
 FORMAT_VERSION = 2
@@ -110,8 +110,8 @@ def to_table(task: Task) -> TaskTable:
         columns = with_names(columns, task.name)
         return TaskTable(columns, description, digest([description, columns]))
     except (TypeError, ValueError, ArithmeticError, RecursionError) as error:
-        message = f"task {task.name!r} cannot be archived: {error}"
-        raise UnarchivableTaskError(printable(message)) from error
+        message = f"task {task.name!r:.100} cannot be archived: {error}"
+        raise UnarchivableTaskError(message, task.source) from error
 
 
 def with_names(columns: Mapping[str, list[Any]], task: str) -> dict[str, list[Any]]:
@@ -138,7 +138,8 @@ def _description(task: Task) -> dict[str, Any]:
         },
         "metafeatures": {name: float(value) for name, value in task.metafeatures.items()},
         "created": task.created,
-        "source": task.source,
+        # A script may have given a URL as it is.
+        "source": without_passwords(task.source),
     }
     # The column of steps holds floats.
     return description | ({"integer_steps": True} if _has_integer_steps(task) else {})
