@@ -2,8 +2,9 @@
 
 Public: ``MetaSearch``, which imports Ray when it is first used, and ``read_experiment``, which
 does without. Inside: ``search`` is the shell around the policy, ``ledger`` the trials so far,
-``nested_space`` and ``domains`` the search spaces, ``experiment`` reads folders (a registered
-reader). Where Ray changes, touch ``_ray`` (private interfaces) and ``folders`` (what it writes).
+``nested_space``, ``domains`` and ``plain`` the search spaces, ``experiment`` reads folders (a
+registered reader). Where Ray changes, touch ``_ray`` (private interfaces) and ``folders`` (what it
+writes).
 """
 
 from typing import TYPE_CHECKING, Any

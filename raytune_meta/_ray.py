@@ -61,8 +61,13 @@ def set_metric(searcher: Searcher, metric: str | None, mode: str | None) -> None
 
 
 def undefined_space(searcher: Searcher) -> str:
-    """Return Ray's message for a searcher without a search space."""
-    return UNDEFINED_SEARCH_SPACE.format(cls=type(searcher).__name__, space="space")
+    """Return Ray's message for a searcher without a search space, and what it leaves out."""
+    name = type(searcher).__name__
+    hint = (
+        f" Distributions of Optuna's are hyperparameters in {name}(space=...) alone: Ray does not "
+        "show search algorithms what other objects param_space holds."
+    )
+    return UNDEFINED_SEARCH_SPACE.format(cls=name, space="space") + hint
 
 
 def undefined_metric(searcher: Searcher) -> str:

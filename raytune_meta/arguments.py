@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import math
-import numbers
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from raytune_meta.plain import plain, plain_tree
 
 
 def as_number(value: Any) -> float:
-    """Return a report as a float; NaN for what is not a number."""
-    if value is None or isinstance(value, str | bytes | bool):
-        return math.nan
+    """Return a report as a float; NaN for what is not one number.
+
+    Arrays and tensors of one element are numbers; booleans are not.
+    """
     try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
+        # Of NumPy's, PyTorch's and other arrays, without their warnings.
+        item = getattr(value, "item", None)
+        number: Any = item() if callable(item) else value
+        if isinstance(number, str | bytes | bool):
+            return math.nan
+        return float(number)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        # RuntimeError: a tensor of several elements.
         return math.nan
 
 
@@ -49,27 +57,46 @@ def checked_constraints(names: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(given)
 
 
+def checked_space(space: object) -> dict[str, Any]:
+    """Return a search space, in plain containers and numbers.
+
+    Raises:
+        TypeError: For anything but a mapping, such as Optuna's define-by-run functions.
+    """
+    if not isinstance(space, Mapping):
+        raise TypeError(
+            "space must be a dictionary of Ray's domains or Optuna's distributions (functions "
+            f"that define a space by running are not supported), got {space!r}"
+        )
+    return plain_tree(space)
+
+
 def checked_points(
     points: Sequence[Mapping[str, Any]] | None, rewards: Sequence[float] | None
-) -> list[Mapping[str, Any]]:
-    """Return the points to evaluate, if they and their rewards are sound.
+) -> tuple[list[Mapping[str, Any]], list[float]]:
+    """Return the points to evaluate and their rewards (none, or one each), if they are sound.
 
     Raises:
         TypeError: For points that are not dictionaries, and rewards that are not numbers.
         ValueError: For another number of rewards than of points.
     """
-    given = list(points or ())
+    given = [] if points is None else list(points)
     for point in given:
         if not isinstance(point, Mapping):
             raise TypeError(f"points_to_evaluate must hold dictionaries, got {point!r}")
     if rewards is None:
-        return given
-    if not isinstance(rewards, Iterable) or len(rewards) != len(given):
+        return given, []
+    try:
+        known = list(rewards)
+    except TypeError:
+        known = []
+    if len(known) != len(given):
         raise ValueError(
             f"evaluated_rewards must have one number for each of the {len(given)} "
             f"points_to_evaluate, got {rewards!r}"
         )
-    for reward in rewards:
-        if not isinstance(reward, numbers.Real):
+    for reward in known:
+        # A number that is NaN differs from itself: a failure, as in reports.
+        if math.isnan(as_number(reward)) and plain(reward) == plain(reward):
             raise TypeError(f"evaluated_rewards must be numbers, got {reward!r}")
-    return given
+    return given, [as_number(reward) for reward in known]

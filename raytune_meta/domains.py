@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-import numpy as np
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -28,11 +27,13 @@ from raytune_meta._ray import (
     Quantized,
     Uniform,
 )
+from raytune_meta.plain import Distribution
 
 # A normal distribution has no bounds, a search space does: 99.7% of the draws lie within these.
 NORMAL_SPAN = 3.0
-
-Scalar = type(None) | bool | int | float | str
+# Bounds this little (in quanta) beside a multiple are the multiple: 0.3 / 0.1 is
+# 2.9999999999999996, and numbers of single precision are less exact.
+ROUNDING = 1e-6
 
 
 def to_distribution(name: str, domain: Domain) -> tuple[BaseDistribution, float | None]:
@@ -40,7 +41,8 @@ def to_distribution(name: str, domain: Domain) -> tuple[BaseDistribution, float 
 
     Args:
         name: The hyperparameter's name, for messages.
-        domain: What ``tune.uniform`` and the like return.
+        domain: What ``tune.uniform`` and the like return, with plain numbers; or a
+            ``Distribution``.
 
     Returns:
         The distribution, and the quantum that its values must be rounded to where the
@@ -49,6 +51,8 @@ def to_distribution(name: str, domain: Domain) -> tuple[BaseDistribution, float 
     Raises:
         ValueError: For a domain without values, or one that no distribution describes.
     """
+    if isinstance(domain, Distribution):
+        return domain.distribution, None
     sampler, quantum = domain.get_sampler(), None
     if isinstance(sampler, Quantized):
         sampler, quantum = sampler.get_sampler(), sampler.q
@@ -72,12 +76,6 @@ def rounded(value: float, quantum: float, distribution: BaseDistribution) -> flo
     multiple = _multiple(round(value / quantum), quantum)
     within = min(max(multiple, distribution.low), distribution.high)
     return int(within) if isinstance(distribution, IntDistribution) else within
-
-
-def as_plain(value: Any) -> Any:
-    """Return a NumPy scalar as Python's own, which JSON can hold; anything else as it is."""
-    is_scalar = isinstance(value, np.generic) or (isinstance(value, np.ndarray) and not value.ndim)
-    return value.item() if is_scalar else value
 
 
 def _float(
@@ -113,9 +111,12 @@ def _multiples(
     name: str, low: float, high: float, quantum: float, *, exclusive: bool, positive: bool
 ) -> tuple[int, int]:
     """Return the least and the greatest number of quanta between the bounds."""
-    # 0.3 / 0.1 is 2.9999999999999996.
-    first = math.ceil(low / quantum - 1e-9)
-    last = math.floor(high / quantum + 1e-9) - exclusive
+    if isinstance(low, int) and isinstance(high, int) and isinstance(quantum, int):
+        first, last = -(-low // quantum), high // quantum  # exact, however large
+    else:
+        first = math.ceil(low / quantum - ROUNDING)
+        last = math.floor(high / quantum + ROUNDING)
+    last -= exclusive
     if positive:
         first = max(first, 1)
     if first > last:
@@ -152,8 +153,8 @@ def to_json(tree: Any) -> Any:
         case Float() | Integer():
             kind = "float" if isinstance(tree, Float) else "integer"
             return {kind: [tree.lower, tree.upper, *_sampler_to_json(tree)]}
-        case BaseDistribution():
-            return {"distribution": distribution_to_json(tree)}
+        case Distribution():
+            return {"distribution": distribution_to_json(tree.distribution)}
     raise TypeError(f"a search space cannot hold {tree!r} of type {type(tree).__name__}")
 
 
@@ -176,7 +177,7 @@ def from_json(record: Any) -> Any:
         case "choice":
             return Categorical([from_json(item) for item in content]).uniform()
         case "distribution":
-            return parse_distribution(content)
+            return Distribution(parse_distribution(content))
         case "float" | "integer":
             return _domain_from_json(Float if kind == "float" else Integer, *content)
     raise ValueError(f"not a recorded search space: {kind!r}")
@@ -201,4 +202,7 @@ def _domain_from_json(
     quantum: float | None,
 ) -> Domain:
     domain = getattr(kind(low, high), sampler)(*parameters)
-    return domain if quantum is None else domain.quantized(quantum)
+    if quantum is not None:
+        # Not ``quantized``: it refuses bounds that lie a rounding error beside a multiple.
+        domain.set_sampler(Quantized(domain.get_sampler(), quantum), allow_override=True)
+    return domain

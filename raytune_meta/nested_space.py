@@ -22,8 +22,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from metahpo.tasks.choices import Match, choice_key
 from metahpo.tasks.space import Condition, Configuration, Space
 from raytune_meta._ray import Categorical, Domain
-from raytune_meta.domains import Scalar, as_plain, rounded, to_distribution
+from raytune_meta.domains import rounded, to_distribution
 from raytune_meta.folders import SEPARATOR
+from raytune_meta.plain import Scalar, plain, plain_tree
 
 GRID_SEARCH = (
     "Grid search parameters cannot be automatically converted to a MetaSearch search space: "
@@ -81,8 +82,9 @@ class SearchSpace:
 
     def __init__(self, tree: Mapping[str, Any]) -> None:
         found = _Collected()
-        self.tree = dict(tree)
-        self._root = _Branch(dict, {key: found.node(v, (key,), None) for key, v in tree.items()})
+        self.tree: dict[str, Any] = plain_tree(tree)
+        children = {key: found.node(v, (key,), None) for key, v in self.tree.items()}
+        self._root = _Branch(dict, children)
         found.check_keys(self._root, ())
         self._quanta = found.quanta
         self.space = Space(found.distributions, found.conditions)
@@ -109,8 +111,8 @@ class SearchSpace:
     def read(self, tree: Mapping[str, Any]) -> dict[str, Any]:
         """Return the configuration in a tree, or in a flat ``{"model/lr": ...}``.
 
-        Hyperparameters that it lacks are left out, and so is what is not in the space. NumPy
-        scalars become Python's.
+        Hyperparameters that it lacks are left out, and so is what is not in the space, such as
+        an object in place of a number.
         """
         configuration: dict[str, Any] = {}
         _read(self._root, nested(tree), configuration)
@@ -172,8 +174,6 @@ class _Collected:
             case Domain():
                 distribution, quantum = to_distribution(name, value)
                 return self._leaf(name, distribution, condition, quantum)
-            case BaseDistribution():
-                return self._leaf(name, value, condition, None)
             case {"grid_search": _} if len(value) == 1:
                 raise ValueError(GRID_SEARCH.format(name=name))
             case {"eval": _} if len(value) == 1:
@@ -326,7 +326,9 @@ def _same(one: Any, other: Any) -> bool:
 def _read(node: _Node, value: Any, configuration: dict[str, Any]) -> None:
     match node:
         case _Leaf():
-            configuration[node.name] = as_plain(value)
+            scalar = plain(value)
+            if isinstance(scalar, Scalar):
+                configuration[node.name] = scalar
         case _Choice():
             fitting = ((label, option) for label, option in node.options if _fits(option, value))
             label, option = next(fitting, (None, None))
@@ -355,10 +357,13 @@ def _fits(node: _Node, value: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value with lists for tuples, as JSON does."""
+    """Return what can be compared: lists for tuples, as in JSON, and objects by identity."""
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    return {k: _plain(v) for k, v in value.items()} if isinstance(value, Mapping) else value
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    scalar = plain(value)
+    return scalar if isinstance(scalar, Scalar) else ("object", id(value))
 
 
 def _part(value: Any, key: Any) -> Any:

@@ -6,17 +6,17 @@ back here: Ray's own way fails where a choice holds objects and dictionaries.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from raytune_meta._ray import Placeholder, is_function, resolve, take_out_objects
+from raytune_meta.plain import plain_tree
 
 
 def take_out(tree: Mapping[str, Any]) -> tuple[dict[str, Any], dict[Placeholder, Any]]:
     """Return the tree with placeholders for functions and objects, and what they stand for."""
-    return take_out_objects(copy.deepcopy(dict(tree)))
+    return take_out_objects(plain_tree(tree))
 
 
 def put_back(tree: Mapping[str, Any], taken: Mapping[Placeholder, Any]) -> dict[str, Any]:

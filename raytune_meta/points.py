@@ -27,8 +27,7 @@ class GivenPoints:
     def __init__(
         self, points: Sequence[Mapping[str, Any]] | None, rewards: Sequence[float] | None
     ) -> None:
-        self._points = checked_points(points, rewards)
-        self._rewards = list(rewards or ())
+        self._points, self._rewards = checked_points(points, rewards)
         self.used = 0
 
     @property

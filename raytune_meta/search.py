@@ -36,12 +36,13 @@ from raytune_meta._ray import (
     undefined_metric,
     undefined_space,
 )
-from raytune_meta.arguments import as_number, check_metric, checked_constraints
+from raytune_meta.arguments import as_number, check_metric, checked_constraints, checked_space
 from raytune_meta.domains import from_json, to_json
 from raytune_meta.folders import CONFIG
 from raytune_meta.ledger import Ledger, SweepTrial
 from raytune_meta.nested_space import SearchSpace, merged
 from raytune_meta.objects import put_back, take_out
+from raytune_meta.plain import plain
 from raytune_meta.planner import Plan, Suggestion, make_suggestions
 from raytune_meta.points import GivenPoints, is_whole
 from raytune_meta.reported_trial import reported_constraints, sign_of
@@ -137,12 +138,12 @@ class MetaSearch(Searcher):
         self._surrogate = checked_surrogate(surrogate)
         self._settings = settings or PolicySettings()
         self._seed = fresh_seed() if seed is None else checked_seed(seed)
-        self._own_space = space is not None
-        self._space: SearchSpace | None = None
         # Ray does the same to param_space.
-        tree, self._taken = take_out(space or {})
-        if space is not None:
-            self._space = SearchSpace(tree)
+        tree, self._taken = take_out({} if space is None else checked_space(space))
+        self._space = None if space is None else SearchSpace(tree)
+        self._space_is_argument = space is not None
+        # Ray adds those of param_space to what is suggested.
+        self._adds_constants = space is not None
         self._ledger = Ledger()
         self._limit: int | None = None
         self._suggested = 0
@@ -159,6 +160,8 @@ class MetaSearch(Searcher):
     ) -> bool:
         """Take the metric, the mode and the space from Ray.
 
+        A ``config`` without hyperparameters changes the constants of a restored space.
+
         Returns:
             False if the space was given to the constructor; Ray then raises an error if
             ``config`` holds domains as well.
@@ -166,14 +169,18 @@ class MetaSearch(Searcher):
         check_metric(metric or self.metric, mode or self.mode)
         set_metric(self, metric or self.metric, mode or self.mode)
         self._abandoned.update(self._ledger.running)
-        if self._own_space:
+        if self._space_is_argument:
             return False
-        self._space = SearchSpace(config)
+        given = SearchSpace(config)
+        if self._space is not None and not len(given.space):
+            self._space = SearchSpace(merged(self._space.tree, given.tree))
+        else:
+            self._space, self._adds_constants = given, False
         return True
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:
         """Take over the limit of a ``ConcurrencyLimiter``, to plan for the free slots."""
-        self._limit = max_concurrent
+        self._limit = int(max_concurrent)
         return True
 
     # ---- suggesting ------------------------------------------------------------------------
@@ -269,7 +276,7 @@ class MetaSearch(Searcher):
     def _resolved(
         self, space: SearchSpace, configuration: Configuration, given: Mapping[str, Any] | None
     ) -> dict[str, Any]:
-        tree = space.resolve(configuration, constants=self._own_space)
+        tree = space.resolve(configuration, constants=self._adds_constants)
         if given is not None:
             tree = merged(tree, given)
         return put_back(tree, self._taken) if self._taken else tree
@@ -298,7 +305,8 @@ class MetaSearch(Searcher):
         space = self._ready_space()
         trial_id = f"evaluated-{len(self._ledger)}"
         self._ledger.start(trial_id, SweepTrial(space.read(parameters)))
-        for iteration, reported in enumerate(intermediate_values or (), start=1):
+        reports = () if intermediate_values is None else intermediate_values
+        for iteration, reported in enumerate(reports, start=1):
             self._ledger.report(trial_id, iteration, as_number(reported))
         self._ledger.report(trial_id, None, as_number(value))
         self._ledger.constrain(
@@ -314,7 +322,7 @@ class MetaSearch(Searcher):
             return
         self._ledger.constrain(trial_id, reported_constraints(result, self._constraints))
         if self.metric in result:
-            iteration = result.get(TRAINING_ITERATION)
+            iteration = plain(result.get(TRAINING_ITERATION))
             iteration = iteration if isinstance(iteration, int) else None
             self._ledger.report(trial_id, iteration, as_number(result[self.metric]))
 
@@ -387,6 +395,7 @@ class MetaSearch(Searcher):
             "mode": self.mode,
             "constraints": list(self._constraints),
             "space": None if self._space is None else to_json(self._space.tree),
+            "adds_constants": self._adds_constants,
             "holds_objects": bool(self._taken),
             "seed": self._seed,
             "suggested": self._suggested,
@@ -414,6 +423,7 @@ class MetaSearch(Searcher):
                     "`space` to MetaSearch again"
                 )
             self._space = SearchSpace(from_json(state["space"]))
+            self._adds_constants = state.get("adds_constants", False)
         self._seed = state["seed"]
         self._suggested = state["suggested"]
         self._points.used = state["points_used"]

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from support.rising_losses import BLOW_UPS, SHIFTS, Training, bad_batch, perceptron, regression
 from support.small_training import small_network, train
 from torch import Tensor, nn
 
@@ -141,3 +142,79 @@ def test_noisy_and_negative_losses_cause_no_handover() -> None:
         noise = torch.randn((), generator=generator).item()
         optimizer.step(lambda step=step, noise=noise: torch.tensor(-0.1 * step + noise))
     assert optimizer.param_groups[0]["handover"] is None
+
+
+# ---- what blows up, and what shifts --------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", BLOW_UPS)
+@pytest.mark.filterwarnings("ignore:Training diverged:UserWarning")
+def test_a_training_that_blows_up_is_handed_over_within_twenty_steps(name: str) -> None:
+    training = BLOW_UPS[name]
+    handover, _ = training.run(num_steps=300, steps=training.late + 30)
+    assert handover is not None
+    assert training.late < handover <= training.late + 20
+
+
+@pytest.mark.parametrize("num_steps", [40, 300])
+@pytest.mark.parametrize("name", SHIFTS)
+def test_a_loss_that_rises_because_the_objective_shifts_causes_no_handover(
+    name: str, num_steps: int
+) -> None:
+    handover, losses = SHIFTS[name].run(num_steps, steps=120)
+    assert handover is None
+    assert num_steps < 300 or max(losses[10:]) > 1.5 * losses[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 8))
+@pytest.mark.filterwarnings("ignore:Training diverged:UserWarning")
+def test_blow_ups_and_shifts_are_told_apart_with_other_seeds(seed: int) -> None:
+    for training in BLOW_UPS.values():
+        handover, _ = training.run(300, training.late + 40, seed)
+        assert handover is not None
+    for training in SHIFTS.values():
+        for num_steps in (40, 300, 1000):
+            assert training.run(num_steps, 300, seed)[0] is None
+
+
+@pytest.mark.parametrize("scale", [1e3, 1e6])
+def test_a_bad_batch_is_skipped_and_does_no_harm(scale: float) -> None:
+    def model() -> nn.Module:
+        return perceptron(1, nn.ReLU)
+
+    handover, losses = Training(bad_batch(scale), model).run(300)
+    assert handover is None
+    _, plain = Training(regression(), model).run(300)
+    assert losses[50] > 1e6 * plain[50]
+    assert sum(losses[-10:]) < 2 * sum(plain[-10:])
+    _, harmed = Training(bad_batch(scale), model).run(300, guard=False)
+    assert sum(harmed[-10:]) > 100 * sum(plain[-10:])
+
+
+def test_gradients_of_another_scale_are_accepted_after_a_few_skipped_steps() -> None:
+    parameter = nn.Parameter(torch.ones(3))
+    optimizer = LearnedOptimizer([parameter], 60)
+    for step in range(40):
+        parameter.grad = torch.full((3,), 1.0 if step < 20 else 1e6)
+        optimizer.step()
+    group = optimizer.param_groups[0]
+    assert group["handover"] is None
+    assert group["step"] == 35
+
+
+def test_a_group_added_after_the_handover_is_handed_over() -> None:
+    model = small_network()
+    optimizer = LearnedOptimizer(model.parameters(), 400, weights=_diverging_weights())
+    with pytest.warns(UserWarning, match="hands over to AdamW"):
+        train(model, optimizer, 100)
+    guarded, free = (nn.Parameter(torch.ones(2, 3)) for _ in range(2))
+    optimizer.add_param_group({"params": [guarded]})
+    optimizer.add_param_group({"params": [free], "guard": False})
+    start = guarded.detach().clone()
+    optimizer.param_groups[-2].update(step=100)
+    guarded.grad = torch.ones(2, 3)
+    optimizer.step()  # A second warning would be an error.
+    assert [g["handover"] is None for g in optimizer.param_groups] == [False, False, True]
+    # Of the rule that diverged, the step would be a hundred times longer.
+    assert (guarded.detach() - start).abs().max() < 2e-3

@@ -80,3 +80,27 @@ def test_every_scheduler_of_torch_runs(schedulers) -> None:
             scheduler.step(loss)
         else:
             scheduler.step()
+
+
+CYCLING = {
+    "one": lambda optimizer, **options: torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=1.0, total_steps=9, **options
+    ),
+    "cyclic": lambda optimizer, **options: torch.optim.lr_scheduler.CyclicLR(
+        optimizer, base_lr=0.1, max_lr=1.0, **options
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CYCLING)
+def test_schedulers_that_cycle_the_momentum_say_how_to_go_on(name: str) -> None:
+    model = small_network()
+    optimizer = LearnedOptimizer(model.parameters(), STEPS)
+    with pytest.raises(ValueError, match="cycle_momentum=False"):
+        CYCLING[name](optimizer)
+    scheduler = CYCLING[name](optimizer, cycle_momentum=False)
+    for _ in train(model, optimizer, 3):
+        scheduler.step()
+    # Nobody else who looks for a momentum is disturbed.
+    assert "betas" not in optimizer.defaults
+    assert "momentum" not in optimizer.defaults

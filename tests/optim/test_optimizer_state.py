@@ -6,6 +6,9 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from hypothesis import given as in_cases
+from hypothesis import settings
+from hypothesis import strategies as st
 from support.small_training import (
     STEPS,
     all_equal,
@@ -150,3 +153,144 @@ def test_moments_that_the_weights_do_not_need_are_not_kept() -> None:
     # A pickle may hold more than these weights need.
     both[0].__setstate__(copy.deepcopy(three))
     assert "slow_momentum" not in both[0].state_dict()["state"][0]
+
+
+# ---- states that do not fit ----------------------------------------------------------------
+
+
+def _state(optimizer: torch.optim.Optimizer) -> dict:
+    return copy.deepcopy(optimizer.state_dict())
+
+
+def _assert_refused(saved: object, message: str) -> None:
+    """Also that the optimizer is as before and goes on as if nothing had happened."""
+    models = [small_network(), small_network()]
+    optimizers = [LearnedOptimizer(model.parameters(), STEPS) for model in models]
+    for model, optimizer in zip(models, optimizers, strict=True):
+        train(model, optimizer, 2)
+    with pytest.raises(ValueError, match=message):
+        optimizers[0].load_state_dict(saved)
+    assert train(models[0], optimizers[0], 2) == train(models[1], optimizers[1], 2)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        torch.optim.AdamW,
+        lambda p: torch.optim.SGD(p, momentum=0.9),
+        torch.optim.Adagrad,
+        lambda p: torch.optim.RMSprop(p, momentum=0.9),
+        torch.optim.Adafactor,
+    ],
+)
+def test_the_state_of_another_optimizer_is_refused_when_it_is_loaded(make) -> None:
+    model = small_network()
+    other = make(model.parameters())
+    train(model, other, 2)
+    _assert_refused(other.state_dict(), "saved by another optimizer")
+    # Its tensors alone, under groups that fit.
+    own = _state(LearnedOptimizer(model.parameters(), STEPS))
+    _assert_refused({**own, "state": other.state_dict()["state"]}, "saved by another optimizer")
+
+
+@pytest.mark.parametrize("saved", [None, [], {}, {"state": {}}, {"param_groups": []}])
+def test_what_is_no_state_is_refused(saved) -> None:
+    _assert_refused(saved, "state_dict must")
+
+
+def test_states_of_other_groups_and_shapes_are_refused() -> None:
+    model = small_network()
+    parameters = list(model.parameters())
+    for groups, message in [
+        ([{"params": parameters[:1]}, {"params": parameters[1:]}], "2 parameter groups"),
+        ([{"params": parameters[:-1]}], "has 9 parameters|has 11 parameters"),
+        ([{"params": parameters[::-1]}], "shape"),
+    ]:
+        other = LearnedOptimizer(groups, STEPS)
+        train(model, other, 2)
+        _assert_refused(other.state_dict(), message)
+
+
+MOMENT = ("momentum", "second_moment")
+# Where in a state something is replaced, and by what.
+CHANGES = st.one_of(
+    st.tuples(
+        st.just("group"),
+        st.sampled_from(["step", "num_steps", "losses", "guard_state", "handover", "lr",
+                         "weight_decay"]),
+        st.sampled_from(["text", -1, float("nan"), (), (1.0,), [None] * 4, {}, 1.5, (1j,) * 13]),
+    ),
+    st.tuples(
+        st.just("missing option"),
+        st.sampled_from(["step", "num_steps", "losses", "guard_state", "handover", "guard",
+                         "embedding", "foreach", "weight_decay", "lr"]),
+        st.none(),
+    ),
+    st.tuples(st.just("state"), st.just("step"),
+              st.sampled_from(["text", -1, float("inf"), None, torch.ones(2)])),
+    st.tuples(
+        st.just("state"),
+        st.sampled_from(MOMENT),
+        st.sampled_from([None, 1.0, "text", [1.0], torch.ones(()), torch.ones(3, 3),
+                         "nan", "inf", "integers", "complex"]),
+    ),
+    st.tuples(st.just("missing"), st.sampled_from(["step", *MOMENT]), st.none()),
+    st.tuples(st.just("negative"), st.just("second_moment"), st.none()),
+    st.tuples(st.just("unknown"), st.sampled_from([99, "x"]), st.none()),
+)  # fmt: skip
+
+
+def _changed(saved: dict, number: int, kind: str, name: str, value: object) -> dict:
+    group, state = saved["param_groups"][0], saved["state"][number]
+    match kind:
+        case "group":
+            group[name] = value
+        case "missing option":
+            del group[name]
+        case "state" if isinstance(value, str) and name in MOMENT:
+            state[name] = {
+                "nan": lambda t: t.fill_(torch.nan),
+                "inf": lambda t: t.fill_(torch.inf),
+                "integers": lambda t: t.long(),
+                "complex": lambda t: t.to(torch.complex64),
+                "text": lambda t: "text",
+            }[value](state[name])
+        case "state":
+            state[name] = value
+        case "missing":
+            del state[name]
+        case "negative":
+            state[name].fill_(-1.0)
+        case "unknown":
+            saved["state"][name] = state
+    return saved
+
+
+@settings(max_examples=60, deadline=None)
+@in_cases(st.integers(0, 9), CHANGES)
+def test_a_state_with_anything_wrong_is_refused_and_nothing_changes(number: int, change) -> None:
+    model = small_network()
+    optimizer = LearnedOptimizer(model.parameters(), STEPS)
+    train(model, optimizer, 1)
+    # Of what was changed, numbers of losses and steps may be whole or not given at all.
+    before = _state(optimizer)
+    with pytest.raises(ValueError, match="state"):
+        optimizer.load_state_dict(_changed(_state(optimizer), number, *change))
+    after = optimizer.state_dict()
+    assert after["param_groups"] == before["param_groups"]
+    for key, state in before["state"].items():
+        assert all(torch.equal(state[name], after["state"][key][name]) for name in state)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_moments_of_another_precision_are_loaded_in_single_precision(dtype) -> None:
+    model = small_network()
+    optimizer = LearnedOptimizer(model.parameters(), STEPS)
+    train(model, optimizer, 2)
+    saved = _state(optimizer)
+    for state in saved["state"].values():
+        state.update({name: state[name].to(dtype) for name in MOMENT})
+    optimizer.load_state_dict(saved)
+    train(model, optimizer, 2)
+    moments = [state["momentum"] for state in optimizer.state.values()]
+    assert {moment.dtype for moment in moments} == {torch.float32}

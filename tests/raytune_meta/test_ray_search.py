@@ -5,19 +5,26 @@ import json
 import math
 import subprocess
 import sys
+from decimal import Decimal
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import optuna
 import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from support.ray_folders import params, write_trial
 
 pytest.importorskip("ray.tune", reason="Ray is not installed: pip install 'metahpo[ray]'")
 
-from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from ray import cloudpickle, tune
 from ray.tune.search import ConcurrencyLimiter, Searcher
 from ray.tune.search.search_generator import SearchGenerator
+from support.ray_spaces import spaces
 
 from metahpo import Archive, Space, Task, Trial
 from metahpo.archive import SourceError, SourceWarning
@@ -110,6 +117,43 @@ def test_functions_and_objects_in_a_space_are_resolved():
         config["model"] is thing or isinstance(config["model"], Thing) for config in configs
     )
     assert any(isinstance(config["model"], dict) for config in configs)
+
+
+def test_a_space_may_hold_distributions_of_optuna_anywhere(tmp_path):
+    space = {
+        "x": FloatDistribution(-5, 5),
+        "model": {"lr": FloatDistribution(1e-4, 1, log=True), "layers": IntDistribution(1, 4)},
+        "widths": [IntDistribution(8, 64, step=8), 16, (FloatDistribution(0, 1, step=0.25), "a")],
+        "act": CategoricalDistribution(["relu", None]),
+        "y": tune.uniform(0, 1),
+        "opt": tune.choice(
+            [{"kind": "sgd", "momentum": FloatDistribution(0, 1)}, {"kind": "adam"}]
+        ),
+        "k": 3,
+    }
+    search = MetaSearch(space, "loss", "min", seed=0)
+    kinds = set()
+    for number in range(12):
+        config = _ask(search, [number])[0]
+        assert -5 <= config["x"] <= 5
+        assert 1e-4 <= config["model"]["lr"] <= 1
+        assert config["model"]["layers"] in range(1, 5)
+        assert config["widths"][0] in range(8, 65, 8)
+        assert config["widths"][2][0] in (0, 0.25, 0.5, 0.75, 1)
+        assert config["widths"][1::2] == [16]
+        assert config["act"] in ("relu", None)
+        assert 0 <= config["y"] <= 1
+        assert (config["opt"].keys() == {"kind"}) == (config["opt"]["kind"] == "adam")
+        assert config["k"] == 3
+        assert json.loads(json.dumps(config))
+        kinds.add(config["opt"]["kind"])
+    assert kinds == {"sgd", "adam"}
+
+
+@pytest.mark.parametrize("space", [lambda trial: trial.suggest_float("x", 0, 1), [("x", 1)], "x"])
+def test_a_space_that_is_no_dictionary_is_refused(space):
+    with pytest.raises(TypeError, match=r"dictionary of Ray's domains or Optuna's distributions"):
+        MetaSearch(space)
 
 
 @pytest.mark.parametrize(
@@ -328,7 +372,11 @@ def test_trials_that_were_run_elsewhere_are_added():
 # ---- results -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None, "text", True, []])
+@pytest.mark.parametrize(
+    "value",
+    [math.nan, math.inf, -math.inf, None, "text", True, [], np.bool_(True), np.complex64(1),
+     np.ones(2), torch.ones(2), torch.tensor(math.nan), np.str_("1")],
+)  # fmt: skip
 def test_a_value_that_is_not_finite_is_a_failure(value):
     search = searcher()
     run(search, range(3))
@@ -339,11 +387,59 @@ def test_a_value_that_is_not_finite_is_a_failure(value):
     assert math.isfinite(run(search, [9])[0]["x"])
 
 
-def test_a_numpy_value_is_a_number():
+@pytest.mark.parametrize(
+    "make",
+    [np.float16, np.float32, np.int8, np.uint64, np.longdouble, np.array, torch.tensor, Decimal,
+     lambda value: np.array([value]), lambda value: torch.tensor([value], requires_grad=True)],
+)  # fmt: skip
+def test_values_of_any_numerical_type_are_numbers(tmp_path, make):
     search = searcher()
     search.suggest("a")
-    search.on_trial_complete("a", result(np.float32(1.5)))
-    assert sweep_task(search).trials[0].value == -1.5
+    search.on_trial_result("a", result(make(2.0), iteration=np.int64(3)))
+    search.on_trial_complete("a", result(make(5.0), iteration=np.array(7)))
+    search.add_evaluated_point({"x": make(1.0)}, make(2.0), intermediate_values=np.ones(2))
+    search.save(str(tmp_path / "state"))
+    again = MetaSearch()
+    again.restore(str(tmp_path / "state"))
+    ended, evaluated = sweep_task(again).trials
+    assert ended.curve == ((3, -2.0), (7, -5.0))
+    assert evaluated.value == -2.0
+
+
+@pytest.mark.parametrize(
+    "make",
+    [np.float16, np.float32, np.int8, np.uint64, np.longdouble, np.array, torch.tensor, Decimal],
+)
+def test_points_and_rewards_may_be_numbers_of_any_type(tmp_path, make):
+    points = [{"x": make(2), "model": {"lr": make(1)}}, {"x": make(4), "model/lr": make(1)}]
+    for rewards in (None, [make(0), make(3)], np.array([0.0, 3.0])):
+        search = searcher(
+            limit=np.int64(4), seed=np.int32(7), points_to_evaluate=points,
+            evaluated_rewards=rewards,
+        )  # fmt: skip
+        first = search.suggest("a")
+        assert (first == points[0]) is (rewards is None)
+        search.save(str(tmp_path / "state"))
+        again = MetaSearch()
+        again.restore(str(tmp_path / "state"))
+        known = sweep_task(again).trials[0].configuration
+        if make not in (torch.tensor, Decimal):
+            assert (known["x"], known["model/lr"]) == (2, 1)
+            assert type(known["x"]) in (int, float)
+
+
+@pytest.mark.parametrize("reward", ["a", None, True, 1j, [1, 2]])
+def test_a_reward_that_is_no_number_is_an_error(reward):
+    with pytest.raises(TypeError, match="evaluated_rewards must be numbers"):
+        MetaSearch(points_to_evaluate=[{}], evaluated_rewards=[reward])
+
+
+def test_points_may_hold_arrays_where_the_space_has_objects(tmp_path):
+    start = np.zeros(3)
+    space = {"x": tune.uniform(0, 1), "start": tune.choice([start, np.ones(3)])}
+    search = MetaSearch(space, "loss", "min", points_to_evaluate=[{"x": 0.5, "start": start}])
+    assert search.suggest("a")["start"] is start
+    search.save(str(tmp_path / "state"))
 
 
 def test_a_trial_whose_results_lack_the_metric_has_failed():
@@ -534,6 +630,114 @@ def test_a_saved_space_with_functions_must_be_given_again(tmp_path):
     again.restore(path)
     config = again.suggest("b")
     assert config["f"] == config["x"]
+
+
+def test_a_restored_search_keeps_the_constants_of_its_space(tmp_path):
+    path = str(tmp_path / "state")
+    constants = {"k": 3, "deep": {"none": None, "pair": (1, "a"), "n": np.int64(2)}, 7: [np.nan]}
+    first = MetaSearch({**SPACE, **constants}, "loss", "min", seed=0)
+    whole = first.suggest("a")
+    first.save(path)
+    second = MetaSearch()
+    second.restore(path)
+    config = second.suggest("b")
+    assert repr(config | {"x": 0, "model": 0}) == repr(whole | {"x": 0, "model": 0})
+    assert type(config["deep"]["n"]) is int
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_restored_search_leaves_constants_to_ray_if_its_space_was_rays(tmp_path, own):
+    first = MetaSearch(SPACE, "loss", "min", seed=0) if own else searcher()
+    first.suggest("a")
+    SearchGenerator(first).save_to_dir(str(tmp_path), "session")
+    again = MetaSearch()
+    SearchGenerator(again).restore_from_dir(str(tmp_path))
+    assert ("k" in again.suggest("b")) is own
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_space_that_ray_gives_beside_a_restored_state_counts(tmp_path, before):
+    path = str(tmp_path / "state")
+    first = MetaSearch({**SPACE, "only": "here"}, "loss", "min", seed=0)
+    first.suggest("a")
+    first.save(path)
+    second = MetaSearch()
+    steps = [
+        lambda: second.set_search_properties("loss", "min", {**SPACE, "z": tune.uniform(0, 1)}),
+        lambda: second.restore(path),
+    ]
+    for step in steps if before else reversed(steps):
+        step()
+    assert second.suggest("b").keys() == {"x", "model", "z"}
+
+
+def test_constants_that_ray_gives_after_a_restore_change_a_restored_space(tmp_path):
+    path = str(tmp_path / "state")
+    first = MetaSearch({**SPACE, "only": "here"}, "loss", "min", seed=0)
+    first.save(path)
+    second = MetaSearch()
+    second.restore(path)
+    assert second.set_search_properties("loss", "min", {"k": 4, "model": {"width": 8}})
+    config = second.suggest("b")
+    assert (config["k"], config["only"], config["model"]["width"]) == (4, "here", 8)
+    assert "lr" in config["model"]
+
+
+def _ask(search: MetaSearch, numbers) -> list[dict]:
+    """Trials that fail: their suggestions cost little."""
+    configs = []
+    for number in numbers:
+        configs.append(search.suggest(f"t{number}"))
+        search.on_trial_complete(f"t{number}", error=True)
+    return configs
+
+
+def _five_and_five_equal_ten(space, *, given_again: bool) -> None:
+    with TemporaryDirectory() as folder:
+        ten = _ask(MetaSearch(space, "loss", "min", seed=1), range(10))
+        first = MetaSearch(space, "loss", "min", seed=1)
+        five = _ask(first, range(5))
+        first.save(f"{folder}/state")
+        second = MetaSearch(space if given_again else None)
+        second.restore(f"{folder}/state")
+        # By their text: NaN, and classes of numbers.
+        assert repr(five + _ask(second, range(5, 10))) == repr(ten)
+
+
+in_spaces = partial(
+    settings,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+may_choose_numpy = pytest.mark.filterwarnings("ignore:Choices for a categorical:UserWarning")
+
+
+@may_choose_numpy
+@in_spaces(max_examples=6)
+@given(spaces())
+def test_five_trials_and_five_after_a_restore_equal_ten_in_any_space(space):
+    _five_and_five_equal_ten(space, given_again=False)
+
+
+@pytest.mark.slow
+@may_choose_numpy
+@in_spaces(max_examples=1000)
+@given(spaces())
+def test_five_trials_and_five_after_a_restore_equal_ten_in_a_thousand_spaces(space):
+    _five_and_five_equal_ten(space, given_again=False)
+
+
+@may_choose_numpy
+@in_spaces(max_examples=3)
+@given(spaces(1), st.sampled_from([b"bytes", frozenset({1}), len, math.sin]))
+def test_five_trials_and_five_equal_ten_where_a_space_with_objects_is_given_again(space, thing):
+    space = {
+        "space": space,
+        "thing": thing,
+        "things": tune.choice([thing, {"y": tune.uniform(0, 1)}]),
+        "made": tune.sample_from(lambda config: str(config["things"])),
+    }
+    _five_and_five_equal_ten(space, given_again=True)
 
 
 def test_a_searcher_with_a_plan_under_way_can_be_pickled():

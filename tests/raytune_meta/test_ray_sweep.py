@@ -7,10 +7,12 @@ import sys
 import textwrap
 import time
 
+import numpy as np
 import pytest
 
 pytest.importorskip("ray.tune", reason="Ray is not installed: pip install 'metahpo[ray]'")
 
+from optuna.distributions import FloatDistribution
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, HyperBandScheduler, MedianStoppingRule
 from ray.tune.search import ConcurrencyLimiter
@@ -25,7 +27,7 @@ pytestmark = [
 ]
 
 SLOW = pytest.mark.slow
-SPACE = {"m": {"x": tune.uniform(-5, 5)}, "k": 3}
+SPACE = {"m": {"x": tune.uniform(np.float32(-5), np.int64(5))}, "k": 3}
 
 
 def sweep(function, tmp_path, **arguments):
@@ -150,6 +152,21 @@ def test_functions_are_resolved_and_grids_are_refused(tmp_path):
         sweep(train, tmp_path, config={"x": tune.grid_search([1, 2])})
     with pytest.raises(ValueError, match="already instantiated with a search space"):
         sweep(train, tmp_path, search_alg=MetaSearch(SPACE))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
+def test_a_restored_search_goes_on_in_a_sweep_without_a_space(tmp_path):
+    space = {"m": {"x": FloatDistribution(-5, 5)}, "k": np.int64(3)}
+    first = MetaSearch(space, "loss", "min", seed=0)
+    sweep(train, tmp_path / "first", config={}, search_alg=first)
+    (state,) = (tmp_path / "first" / "sweep").glob("searcher-state-*")
+    search = MetaSearch()
+    search.restore(str(state))
+    analysis = sweep(train, tmp_path / "second", config={"z": 1}, search_alg=search, num_samples=2)
+    assert [trial.status for trial in analysis.trials] == ["TERMINATED"] * 2
+    assert all(trial.config.keys() == {"m", "k", "z"} for trial in analysis.trials)
+    assert len(search._ledger) == 8
 
 
 DRIVER = textwrap.dedent(

@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 import math
+import sys
 from numbers import Integral
 from typing import Any
 
 from torch import Tensor
+
+
+class Defaults(dict[str, Any]):
+    """An optimizer's defaults, which tell schedulers that cycle the momentum what to do.
+
+    ``OneCycleLR`` and ``CyclicLR`` look for a momentum here, and their own error does not say how
+    to go on. Others who look, such as Lightning's monitors, find none and no error.
+    """
+
+    def __contains__(self, key: object) -> bool:
+        asked_by = sys._getframe(1).f_globals.get("__name__")
+        if key == "betas" and asked_by == "torch.optim.lr_scheduler":
+            raise ValueError(
+                "LearnedOptimizer has no momentum to cycle: pass cycle_momentum=False to "
+                "OneCycleLR or CyclicLR"
+            )
+        return super().__contains__(key)
 
 
 def check_parameters(parameters: list[Tensor]) -> None:

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metahpo.optim.guard import GuardState, after_step
+from metahpo.optim.guard import GuardState, Measurements, Verdict, after_step
 from metahpo.optim.schedule import LARGEST_LOSS, LossStatistics, shape, step_sizes
-from metahpo.optim.tensors import global_norm
+from metahpo.optim.tensors import cosine, global_norm
 
 # Options with a default, and the state of a new group.
 INITIAL: Mapping[str, Any] = {
@@ -32,13 +32,29 @@ HANDOVER_STEPS = 50
 
 
 def update_guard(
-    group: dict[str, Any], parameters: list[Tensor], loss: float | None
+    group: dict[str, Any],
+    parameters: list[Tensor],
+    momenta: list[Tensor | None],
+    loss: float | None,
 ) -> tuple[bool, bool]:
-    """Update the guard of a group; return whether gradients are finite, and training diverged."""
-    gradient = global_norm([p.grad for p in parameters if p.grad is not None])
-    state = after_step(GuardState(*group["guard_state"]), gradient, global_norm(parameters), loss)
+    """Update the guard of a group.
+
+    Args:
+        group: A parameter group.
+        parameters: Those with a gradient.
+        momenta: Their momenta before this step; None before their first step.
+        loss: Loss at this step; None if unknown.
+
+    Returns:
+        Whether the step may be taken, and whether training diverged.
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    measured = Measurements(
+        global_norm(gradients), global_norm(parameters), cosine(gradients, momenta), loss
+    )
+    state, verdict = after_step(GuardState(*group["guard_state"]), measured)
     group["guard_state"] = tuple(state)
-    return math.isfinite(gradient), state.diverged
+    return verdict is Verdict.TAKE, state.diverged
 
 
 def group_step_sizes(

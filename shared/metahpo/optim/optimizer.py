@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
-from metahpo.optim.checks import check_group, check_parameters
+from metahpo.optim.checks import Defaults, check_group, check_parameters
 from metahpo.optim.fixed import fixed_direction, fixed_mixtures, uses_slow_momentum
 from metahpo.optim.group_state import INITIAL, clipped, cpu_number, group_step_sizes, update_guard
 from metahpo.optim.groups import parameter_groups
 from metahpo.optim.rule import Moments, accumulate_, direction, kind_of, layer_scale
+from metahpo.optim.state_checks import check_state_dict
 from metahpo.optim.tensors import (
     as_batch,
     matrix_shape,
@@ -64,10 +65,10 @@ class LearnedOptimizer(Optimizer):
             small value.
         weight_decay: Decoupled: each step subtracts this fraction of each parameter, times the
             relative step size (a few hundredths at the peak of a training of 1,000 steps).
-        guard: Whether to skip steps with non-finite gradients, and to hand over to AdamW if the
-            loss (if ``step`` gets a closure) or the norms of gradients or parameters diverge. All
-            guarded groups skip and hand over together. Costs one synchronisation with the device
-            per step.
+        guard: Whether to skip steps whose gradients are not finite or outliers, and to hand over
+            to AdamW if the training blows up (``metahpo.optim.guard``), which shows sooner if
+            ``step`` gets a closure. All guarded groups skip and hand over together. Costs five
+            synchronisations with the device per step, and one pass over gradients and momenta.
         foreach: Whether to update tensors of equal shape together; None means True.
         weights: Weights instead of the shipped ones, from ``metahpo.optim.load_weights``.
 
@@ -92,15 +93,14 @@ class LearnedOptimizer(Optimizer):
         chosen = shipped_weights() if weights is None else weights
         self._weights = {name: tensor.detach().clone() for name, tensor in chosen.items()}
         self._prepare()
-        defaults = {
-            **INITIAL,
+        options = {
             "num_steps": num_steps,
             "weight_decay": weight_decay,
             "guard": guard,
             "foreach": foreach,
         }
         groups = parameter_groups(params) if isinstance(params, nn.Module) else params
-        super().__init__(groups, defaults)
+        super().__init__(groups, Defaults({**INITIAL, **options}))
 
     def _prepare(self) -> None:
         """Derive from the weights what a step needs."""
@@ -110,13 +110,17 @@ class LearnedOptimizer(Optimizer):
         self._moments = MOMENTS if slow else MOMENTS[:2]
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group, which starts at step 0."""
+        """Add a group, which starts at step 0; handed over to AdamW if the others were."""
         super().add_param_group(param_group)
+        group = self.param_groups[-1]
         try:
-            check_group(self.param_groups[-1])
+            check_group(group)
         except (TypeError, ValueError):
             self.param_groups.pop()
             raise
+        handed_over = any(g["guard"] and g["handover"] is not None for g in self.param_groups)
+        if handed_over and group["guard"] and group["handover"] is None:
+            group["handover"] = group["step"]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_weights": self._weights}
@@ -136,19 +140,16 @@ class LearnedOptimizer(Optimizer):
         dictionary is never modified. Moments that the weights do not need are dropped.
 
         Raises:
-            ValueError: The state lacks a moment that the weights need, or does not match the
-                parameter groups.
+            ValueError: It is the state of another optimizer or version, lacks a moment that the
+                weights need, does not match the parameter groups, or has values that are not
+                finite. The optimizer is then as before.
         """
+        if not isinstance(state_dict, Mapping):
+            raise ValueError(f"state_dict must be a dictionary, got {type(state_dict).__name__}")
         loaded: dict[str, Any] = {}
 
         def keep(_: Optimizer, state_dict: dict[str, Any]) -> None:
-            for state in state_dict["state"].values():
-                missing = [name for name in self._moments if name not in state]
-                if "momentum" in state and missing:
-                    raise ValueError(
-                        f"state_dict lacks {', '.join(missing)}, which these weights require; "
-                        "load it into an optimizer with the weights it was saved with"
-                    )
+            check_state_dict(state_dict, self.param_groups, self._moments)
             loaded.update(state_dict)
 
         # Pre-hooks run in the order of registration: this one sees the result of all others.
@@ -171,8 +172,8 @@ class LearnedOptimizer(Optimizer):
                     continue
                 if name == "step":
                     # PyTorch's own optimizers accept a plain number here, too.
-                    self.state[parameter][name] = cpu_number(value)
-                elif isinstance(value, Tensor):
+                    self.state[parameter][name] = cpu_number(float(value))
+                else:
                     # The parameters may have another precision than those of the saved training.
                     self.state[parameter][name] = value.detach().to(
                         parameter.device, state_dtype(parameter), copy=True
@@ -220,14 +221,17 @@ class LearnedOptimizer(Optimizer):
     def _may_step(
         self, guarded: list[tuple[dict[str, Any], list[Tensor]]], loss: float | None
     ) -> bool:
-        """Update the guard of all guarded groups; return whether all gradients are finite."""
+        """Update the guard of all guarded groups; return whether all of them may step."""
         if not guarded:
             return True
-        updates = [update_guard(group, parameters, loss) for group, parameters in guarded]
-        finite, diverged = zip(*updates, strict=True)
+        updates = []
+        for group, parameters in guarded:
+            momenta = [self.state.get(p, {}).get("momentum") for p in parameters]
+            updates.append(update_guard(group, parameters, momenta, loss))
+        may_step, diverged = zip(*updates, strict=True)
         if any(diverged):
             self._hand_over()
-        return all(finite)
+        return all(may_step)
 
     def _hand_over(self) -> None:
         guarded = [group for group in self.param_groups if group["guard"]]

@@ -59,3 +59,28 @@ def global_norm(tensors: list[Tensor]) -> float:
         by_device[norm.device].append(norm)
     # One synchronisation per device.
     return math.hypot(*(torch.stack(norms).norm().item() for norms in by_device.values()))
+
+
+def cosine(gradients: list[Tensor], momenta: list[Tensor | None]) -> float | None:
+    """The cosine between gradients and momenta, over all elements of all tensors.
+
+    Args:
+        gradients: One per parameter, in any precision.
+        momenta: As real tensors, in single precision or better; None where there is none.
+
+    Returns:
+        None if no parameter has a momentum, or if either is zero or not finite.
+    """
+    pairs = [
+        (real_view(gradient).to(momentum.dtype), momentum)
+        for gradient, momentum in zip(gradients, momenta, strict=True)
+        if momentum is not None
+    ]
+    if not pairs:
+        return None
+    norms = math.prod(global_norm(list(tensors)) for tensors in zip(*pairs, strict=True))
+    dots: dict[torch.device, list[Tensor]] = defaultdict(list)
+    for gradient, momentum in pairs:
+        dots[momentum.device].append(gradient.reshape(-1).dot(momentum.reshape(-1)))
+    dot = math.fsum(torch.stack(parts).sum().item() for parts in dots.values())
+    return dot / norms if norms > 0 and math.isfinite(norms) and math.isfinite(dot) else None
