@@ -783,7 +783,7 @@ def test_every_kind_of_source_is_history(experiment, url, tmp_path):
     search = MetaSearch({"x": tune.uniform(0, 1)}, "eval/acc", "max", history=everything, seed=0)
     assert search.suggest("a")
     # The archive that was given twice has no times by which to tell.
-    assert names(search) == ["run", "study", "past", "in memory", "past"]
+    assert names(search) == ["run", "study", "past", "in memory", "past (2)"]
 
 
 def test_a_history_that_does_not_exist_is_an_error_that_names_it(tmp_path):

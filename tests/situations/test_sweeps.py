@@ -79,12 +79,11 @@ NUMPY_DOMAINS = {
 }
 
 
-@pytest.mark.xfail(strict=True, reason="bounds are kept as they are given")
 @pytest.mark.parametrize("kind", NUMPY_DOMAINS)
 def test_bounds_from_numpy_are_plain_numbers_in_configurations_and_in_what_is_saved(
     kind, tmp_path
 ):
-    """ray-project/ray#2243: plain numbers, so that the sweep's state can be written."""
+    """ray-project/ray#2243, mended: plain numbers, so that the sweep's state can be written."""
     search = searcher({"p": NUMPY_DOMAINS[kind]})
     configs = run(search, 4, lambda c: float(c["p"]))
     search.save(str(tmp_path / "state"))
@@ -110,11 +109,8 @@ def test_arrays_and_scalars_of_numpy_may_be_constants_choices_and_points(value, 
     assert any(np.array_equal(config["choice"], value + i) for i in (0, 1))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="distributions are taken out of the space like other objects"
-)
 def test_optunas_distributions_state_a_space_whole_and_nested():
-    """ray-project/tune-sklearn#226: Optuna's distributions state a space as Ray's domains do."""
+    """ray-project/tune-sklearn#226, mended: Optuna's distributions state a space as domains do."""
     space = {
         "lr": FloatDistribution(1e-5, 1e-1, log=True),
         "model": {"kind": CategoricalDistribution(["a", "b"]), "width": tune.randint(1, 5)},
@@ -128,11 +124,8 @@ def test_optunas_distributions_state_a_space_whole_and_nested():
         assert config["layers"][1] == 3
 
 
-@pytest.mark.xfail(
-    strict=True, reason="distributions are taken out of the space like other objects"
-)
 def test_a_choice_between_a_distribution_and_a_constant_resolves_to_a_value():
-    """ray-project/tune-sklearn#226: the same within a choice."""
+    """ray-project/tune-sklearn#226, mended: the same within a choice."""
     space = {"c": tune.choice([{"kind": "off"}, {"kind": "on", "p": FloatDistribution(0, 1)}])}
     search = MetaSearch(space, "loss", "min", seed=0)
     for config in run(search, 8, lambda c: c["c"].get("p", 0.5)):
@@ -188,9 +181,8 @@ def test_points_with_rewards_are_learned_from_and_not_run():
     assert min(map(loss, configs)) < 0.02
 
 
-@pytest.mark.xfail(strict=True, reason="what a point fixes is not in the model")
 def test_values_that_a_point_leaves_open_are_chosen_given_those_that_it_fixes():
-    """optuna/optuna#6634: the open values suit the fixed ones."""
+    """optuna/optuna#6634, mended: the open values suit the fixed ones."""
     grid = [{"x": i / 5, "y": j / 5} for i in range(6) for j in range(6)]
     search = searcher(points_to_evaluate=[{"x": 0.1}, {"x": 0.5}, {"x": 0.9}])
     for point in grid:
@@ -305,9 +297,8 @@ def test_an_interrupted_sweep_goes_on_with_the_searcher(tmp_path):
     assert begun + run(second, 3, first=3) == whole
 
 
-@pytest.mark.xfail(strict=True, reason="a restored searcher takes its space for one of Ray")
 def test_a_restored_sweep_keeps_the_constants_of_its_space(tmp_path):
-    """ray-project/ray#8783: constants stay in the configurations."""
+    """ray-project/ray#8783, mended: constants stay in the configurations."""
     space = {**SPACE, "const": 3, "model": {"kind": "net", "p": tune.uniform(0, 1)}}
     first = MetaSearch(space, "loss", "min", seed=0)
     run(first, 2)
