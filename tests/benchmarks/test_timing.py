@@ -36,6 +36,7 @@ def test_latency_prints_the_median_of_each_sampler_and_their_ratio(lines):
 
 
 @needs_data
+@pytest.mark.slow
 def test_methods_prints_a_row_for_each_method_and_writes_a_record(tmp_path, monkeypatch, lines):
     monkeypatch.setattr(methods, "POINTS", (3, 6))
     out = tmp_path / "methods.jsonl"
@@ -48,6 +49,7 @@ def test_methods_prints_a_row_for_each_method_and_writes_a_record(tmp_path, monk
 
 
 @needs_data
+@pytest.mark.slow
 def test_scaling_writes_a_record_for_each_number_of_past_tasks(tmp_path, lines):
     out = tmp_path / "scaling.jsonl"
     lines("scaling", "--past", "3", "--trials", "4", "--repeats", "1", "--out", str(out))

@@ -42,6 +42,7 @@ def test_building_the_history_resumes_where_it_stopped(tmp_path):
     assert list(Archive(tmp_path / "history")) == [task]
 
 
+@pytest.mark.slow
 def test_quickstart_compares_the_methods(tmp_path):
     plot = tmp_path / "new" / "plot.png"
     arguments = ("quickstart.py", "--dataset", "wdbc", *FEW, "--plot", plot)
@@ -79,6 +80,7 @@ def test_building_the_svm_history_again_changes_nothing_and_gives_the_committed_
     assert task.trials[0].value == committed.trials[0].value
 
 
+@pytest.mark.slow
 def test_the_learned_optimizer_in_optuna_beats_guessing_the_class_shares():
     output = run("learned_optimizer_in_optuna.py", "--dataset", "wdbc", *FEW)
     rows = {line.split()[0]: float(line.split()[-1]) for line in output.splitlines()[2:5]}

@@ -138,6 +138,7 @@ def test_misleading_history_does_not_keep_a_study_from_the_optimum():
     assert best(run(bowl(0.1, 0.2), history, 20)) > -1e-3
 
 
+@pytest.mark.slow
 def test_a_mixed_conditional_study_finds_the_optimum():
     history = history_of(mixed, mixed, mixed, space=CONDITIONAL, n=40)
     assert best(run(mixed, history, 12, CONDITIONAL)) > -0.1

@@ -39,7 +39,6 @@ from metahpo.archive.errors import ArchiveError, ArchiveWarning, without_passwor
 from metahpo.archive.file_names import FileName, identity_of
 from metahpo.archive.folder_reading import listed, read_folder
 from metahpo.archive.place import Entry, Place
-from metahpo.archive.shown import printable
 from metahpo.archive.task_file import ArchivedTask, read_task
 from metahpo.archive.task_table import UnarchivableTaskError, to_table
 from metahpo.tasks.task import Task
@@ -223,5 +222,5 @@ def _check_readable(content: bytes, name: FileName, task: Task) -> None:
     except (ValueError, pa.ArrowException) as error:
         faults = (str(error),)
     if faults:
-        message = f"task {task.name!r} cannot be archived: {faults[0]}"
-        raise UnarchivableTaskError(printable(message))
+        message = f"task {task.name!r:.100} cannot be archived: {faults[0]}"
+        raise UnarchivableTaskError(message, task.source)

@@ -146,6 +146,7 @@ def test_the_weights_of_the_objective_decide_between_trainings() -> None:
     assert endless > objective(TINY, early, progress, torch.tensor([1.0]))
 
 
+@pytest.mark.slow
 def test_the_command_trains_and_reports_wrong_arguments(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
