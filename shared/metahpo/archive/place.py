@@ -164,8 +164,9 @@ class Place:
                 infos: list[Any] = self._files.ls(self._root, detail=True)
                 found = [(info["name"].rstrip("/"), info.get("size")) for info in infos]
             else:
-                paths: list[Any] = self._files.ls(self._root, detail=False)
-                found = [(path, None) for path in paths]
+                # Several times faster than through fsspec.
+                names = os.listdir(self._root)  # noqa: PTH208 - fsspec's paths are strings
+                found = [(posixpath.join(self._root, name), None) for name in names]
             if [path for path, _ in found] == [self._root]:
                 raise NotADirectoryError(f"{self.path} is a file")
         return [(path, size) for path, size in found if path.endswith(SUFFIX)]
