@@ -300,13 +300,15 @@ def _conditioned(surrogate: Surrogate, pending: Array, situation: Situation) -> 
 def _untried(points: Array, chosen: Sequence[Array], situation: Situation) -> Array:
     """The best point that was not tried; later ones of a batch are moved a little."""
     study, rng, held = situation.study, situation.rng, situation.held
-    key = study.space.key
-    tried = study.tried | {key(point) for point in chosen}
-    fresh = [first_untried(points, tried, study.space, rng, held)]
-    if chosen and situation.cells is None:
-        jitter = situation.settings.search.jitter
-        fresh.insert(0, beside(fresh[0], study.space, jitter, rng, held))
-    return next((point for point in fresh if key(point) not in tried), fresh[-1])
+    tried = study.tried.and_also(chosen)
+    if situation.cells is not None:
+        # All that there is was listed: where nothing is left, the best is repeated.
+        return points[int(np.argmin(tried(points)))]
+    fresh = first_untried(points, tried, study.space, rng, held)
+    if not chosen:
+        return fresh
+    moved = beside(fresh, study.space, situation.settings.search.jitter, rng, held)
+    return fresh if tried(moved[None])[0] else moved
 
 
 def _predicted(

@@ -58,9 +58,7 @@ class Situation:
         """Those that were neither tried nor chosen; None where they are not listed."""
         if self.cells is None:
             return None
-        key = self.study.space.key
-        taken = self.study.tried | {key(point) for point in chosen}
-        return self.cells[[key(point) not in taken for point in self.cells]]
+        return self.cells[~self.study.tried.and_also(chosen)(self.cells)]
 
     @property
     def has_history(self) -> bool:
@@ -104,7 +102,8 @@ class Situation:
         return Decision(configurations, source, " ".join(filter(None, remarks)), **about)
 
     def _repeated(self, points: Sequence[Array]) -> str:
-        repeated = len(points) - len({*map(self.study.space.key, points)} - self.study.tried)
+        fresh = np.stack(points)[~self.study.tried(np.stack(points))]
+        repeated = len(points) - len(self.study.space.distinct(fresh))
         if not repeated:
             return ""
         which = "this one is" if len(points) == 1 else f"{repeated} of {len(points)} are"

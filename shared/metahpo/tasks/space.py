@@ -243,7 +243,7 @@ class Space:
     @staticmethod
     def key(point: Array) -> bytes:
         """What two points that are the same configuration have in common."""
-        return _comparable(point).tobytes()
+        return Space.keys(point[None])[0]
 
     @staticmethod
     def distinct(points: Array) -> NDArray[np.intp]:
@@ -253,8 +253,7 @@ class Space:
     @staticmethod
     def keys(points: Array) -> list[bytes]:
         """The keys of ``n x d`` points."""
-        rounded = np.nan_to_num(points, nan=-1.0).round(9)
-        return [row.tobytes() for row in rounded]
+        return [row.tobytes() for row in _comparable(points)]
 
     # ---- conditions ------------------------------------------------------------------------
 
