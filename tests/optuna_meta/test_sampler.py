@@ -587,6 +587,14 @@ def test_an_attribute_of_others_in_place_of_metafeatures_does_no_harm(attribute)
     assert study._storage.get_study_system_attrs(study._study_id)["metahpo:task"] == {"rows": 5.0}
 
 
+@pytest.mark.parametrize("attribute", [[1], "x", 5, {"a": 10**400, "b": [[]], "rows": 5}])
+def test_an_attribute_of_others_does_not_end_a_study_without_metafeatures(attribute):
+    study = optuna.create_study(sampler=MetaSampler(seed=0, history=PAST))
+    study._storage.set_study_system_attr(study._study_id, "metahpo:task", attribute)
+    study.optimize(objective, n_trials=2)
+    assert len(study.trials) == 2
+
+
 def test_names_that_utf_8_cannot_encode_are_searched():
     study = optuna.create_study(sampler=MetaSampler(seed=0), study_name="\ud800")
     study.optimize(lambda trial: trial.suggest_float("\ud800", -1, 1) ** 2, n_trials=4)
