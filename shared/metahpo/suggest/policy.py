@@ -30,9 +30,6 @@ from metahpo.tasks.task import Task
 from metahpo.tasks.units import times_power_of_two
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
-_BEST_GIVEN = (
-    "Largest expected improvement over what is predicted of trials with the given values."
-)
 
 
 class ModelError(ArithmeticError):
@@ -221,7 +218,9 @@ _WAYS: tuple[_Way, ...] = (
 def _aim(situation: Situation) -> str:
     """What the expected improvement is over: the best trial is a feasible one, if there is any."""
     if (~np.isnan(situation.held)).any():
-        return _BEST_GIVEN
+        return (
+            "Largest expected improvement over what is predicted of trials with the given values."
+        )
     if situation.all_infeasible:
         return (
             "No trial has met the constraints yet: largest expected improvement over the trial "
@@ -291,10 +290,10 @@ def _conditioned(surrogate: Surrogate, pending: Array, situation: Situation) -> 
     """The surrogate at pending trials; where values are fixed, relative to trials with these."""
     study, held = situation.study, situation.held
     conditioned = surrogate.condition_on_pending(pending)
-    tried = np.concatenate([study.points, pending])
-    if np.isnan(held).all() or not len(tried):
+    if np.isnan(held).all() or not len(study.points) + len(pending):
         return conditioned
-    return conditioned.relative_to(study.space.canonical(tried, held))
+    given = study.space.canonical(pending, held)
+    return conditioned.relative_to(np.concatenate([situation.compared, given]))
 
 
 def _untried(points: Array, chosen: Sequence[Array], situation: Situation) -> Array:
