@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -49,7 +49,7 @@ from optuna_meta._optuna import (
 from optuna_meta.fixed_params import fixed_in, fixed_params
 from optuna_meta.running_study import requested_distributions, running_task
 from optuna_meta.study_history import HistorySource, StudyHistory
-from optuna_meta.study_task import TASK_ATTR, sign_of
+from optuna_meta.study_task import TASK_ATTR, metafeatures_in, sign_of
 from optuna_meta.trial_attributes import decided_configuration, is_undecided, write_decision
 
 _logger = optuna.logging.get_logger(f"optuna.{__name__}")
@@ -232,7 +232,7 @@ class MetaSampler(BaseSampler):
             task = running_task(study, trials, space, self._metafeatures_of(study))
             # Workers that start together cannot see each other's plans yet. The trial started
             # n-th runs the n-th of a batch, so that they do not all try the same.
-            position = _deciding_before(trial, trials)
+            position = _deciding_before(trial, trials, requested)
             decision = self._suggest(
                 task, self._history.tasks(study), trial, position + 1, fixed_in(space, fixed)
             )
@@ -291,11 +291,13 @@ def _check_single_objective(study: Study) -> None:
         )
 
 
-def _deciding_before(trial: FrozenTrial, others: Sequence[FrozenTrial]) -> int:
+def _deciding_before(
+    trial: FrozenTrial, others: Sequence[FrozenTrial], names: Collection[str]
+) -> int:
     """Return how many trials, started just before this one, have no configuration yet."""
     now = trial.datetime_start or datetime.now()
     return sum(
-        is_undecided(other)
+        is_undecided(other, names)
         and other.number < trial.number
         and other.datetime_start is not None
         and now - other.datetime_start < _DECIDES_WITHIN
@@ -314,4 +316,4 @@ def _fitted(configuration: Configuration, requested: Space) -> dict[str, Any]:
 
 
 def _stored_metafeatures(study: Study) -> dict[str, float]:
-    return study_attribute(study, TASK_ATTR) or {}
+    return metafeatures_in(study_attribute(study, TASK_ATTR))

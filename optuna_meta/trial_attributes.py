@@ -7,13 +7,14 @@ of any length in every schema that Optuna 5 opens.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from metahpo.suggest.decision_record import DecisionRecord
-from metahpo.tasks.choices import holds_in_json
+from metahpo.tasks.choices import holds_in_json, plain_scalar
 from metahpo.tasks.space import Configuration
 from optuna_meta._optuna import (
     enqueued_params,
@@ -34,11 +35,9 @@ def write_decision(
     Only memory can hold every choice. What a history's objects have no place for in the study's
     storage, the study itself cannot be about.
     """
-    kept = {
-        name: value
-        for name, value in configuration.items()
-        if keeps_objects(study) or holds_in_json(value)
-    }
+    plain = {name: plain_scalar(value) for name, value in configuration.items()}
+    storable = {name: value for name, value in plain.items() if holds_in_json(value)}
+    kept = configuration if keeps_objects(study) else storable
     set_trial_attribute(study, trial, CONFIGURATION_ATTR, kept)
     set_trial_attribute(study, trial, DECISION_ATTR, decision.to_json())
 
@@ -66,10 +65,17 @@ def planned_configuration(trial: FrozenTrial) -> dict[str, Any]:
     return {**(decided_configuration(trial) or {}), **enqueued_params(trial), **trial.params}
 
 
-def is_undecided(trial: FrozenTrial) -> bool:
-    """Whether a trial is running and nothing of its configuration is known yet."""
+def is_undecided(trial: FrozenTrial, names: Collection[str]) -> bool:
+    """Whether a trial is running and what is not enqueued of its configuration is yet to decide.
+
+    Args:
+        trial: A trial of the study.
+        names: The hyperparameters that are known to be requested; empty while none is.
+    """
+    enqueued = enqueued_params(trial)
     return (
         trial.state is TrialState.RUNNING
         and decided_configuration(trial) is None
-        and not planned_configuration(trial)
+        and not trial.params
+        and (not names or any(name not in enqueued for name in names))
     )

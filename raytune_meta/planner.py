@@ -38,7 +38,7 @@ def make_suggestions(
     surrogate: str,
     settings: PolicySettings,
     sign: float,
-    reported: set[str],
+    failed_before: set[str],
     fixed: Mapping[str, Any] | None = None,
 ) -> list[Suggestion]:
     """Return the policy's configurations, each with why.
@@ -51,7 +51,7 @@ def make_suggestions(
         surrogate: As in ``metahpo.suggest.policy.suggest``.
         settings: As in ``metahpo.suggest.policy.suggest``.
         sign: 1 if the metric is maximised, -1 if it is minimised.
-        reported: The sweeps whose models have failed so far, as ``report_failure`` keeps them.
+        failed_before: The sweeps with a warning so far, as ``report_failure`` keeps them.
         fixed: As in ``metahpo.suggest.policy.suggest``.
     """
     decision = suggest(
@@ -63,7 +63,7 @@ def make_suggestions(
         surrogate=surrogate,
         settings=settings,
         fixed=fixed,
-        on_failure=lambda error: report_failure(error, task.name.title(), reported, _logger),
+        on_failure=lambda error: report_failure(error, "Sweep", failed_before, _logger),
     )
     return [
         (dict(configuration), record_of(decision, sign, position))

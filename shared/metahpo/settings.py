@@ -145,6 +145,8 @@ class SearchSettings:
         most_cells: Configurations of a discrete space up to which all are ranked, so that none is
             repeated while another is left. A network ranks this many in the time of one
             search; larger spaces are hardly ever used up.
+        most_compared: Trials, as they would be with fixed values, among whose predictions the one
+            to improve on is sought; those with these values and the best come first.
         most_choices: Choices of a hyperparameter that are tried one by one at each start: those of
             the best trials and candidates, and others at random.
         near: Distance, in ranges over all hyperparameters together, within which a point of a
@@ -165,6 +167,7 @@ class SearchSettings:
     candidates: int = 100
     few_levels: int = 32
     most_cells: int = 2000
+    most_compared: int = 300
     most_choices: int = 128
     near: float = 0.03
     least_new: float = 1e-4

@@ -9,6 +9,9 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from metahpo import Space, Task, Trial
 from optuna_meta import MetaSampler, explain
 from optuna_meta.fixed_params import fixed_in
+from optuna_meta.running_study import requested_distributions
+from optuna_meta.sampler import _deciding_before
+from optuna_meta.trial_attributes import decided_configuration
 
 SPACE = Space(
     {
@@ -129,3 +132,55 @@ def test_a_value_of_no_use_costs_its_own_trial_alone(value):
         optuna.trial.TrialState.FAIL,
         optuna.trial.TrialState.COMPLETE,
     ]
+
+
+# ---- workers that decide at the same time --------------------------------------------------
+
+
+def started(study):
+    """A trial that runs, the next of the queue if there is one, before anything is decided."""
+    waiting = study._pop_waiting_trial_id()
+    number = study._storage.create_new_trial(study._study_id) if waiting is None else waiting
+    return study._storage.get_trial(number)
+
+
+def positions(study, count: int = 2) -> list[int]:
+    """Which of a batch each of the trials runs that start before any has decided."""
+    running = [started(study) for _ in range(count)]
+    names = requested_distributions(study.trials)
+    return [_deciding_before(trial, study.trials, names) for trial in running]
+
+
+def test_trials_with_partly_enqueued_values_that_start_together_differ():
+    study = optuna.create_study(sampler=MetaSampler(seed=0))
+    for _ in range(2):
+        study.enqueue_trial({"mom": 0.9})
+    assert positions(study) == [0, 1]
+    study = optuna.create_study(sampler=MetaSampler(seed=0))
+    study.optimize(interaction, n_trials=1)
+    for _ in range(2):
+        study.enqueue_trial({"mom": 0.9})
+    assert positions(study) == [0, 1]
+
+
+def test_of_a_trial_that_is_enqueued_as_a_whole_nothing_is_to_decide():
+    study = optuna.create_study(sampler=MetaSampler(seed=0))
+    study.optimize(interaction, n_trials=1)
+    study.enqueue_trial({"mom": 0.9, "x": 0.5})
+    assert positions(study) == [0, 0]
+
+
+def test_workers_that_decide_at_the_same_time_for_the_same_fixed_value_try_others():
+    grid = [i / 7 for i in range(8)]
+    space = Space({"mom": FloatDistribution(0, 1), "x": FloatDistribution(0, 1)})
+    trials = tuple(Trial({"mom": m, "x": x}, -((x - m) ** 2)) for m in grid for x in grid)
+    sampler = MetaSampler(history=Task("past", space, trials), seed=0)
+    study = optuna.create_study(sampler=sampler)
+    for _ in range(2):
+        study.enqueue_trial({"mom": 0.9})
+    one, other = started(study), started(study)
+    # The second decides first: neither sees what the other decides.
+    for trial in (other, one):
+        sampler.sample_relative(study, trial, {})
+    decided = [study._storage.get_trial(t._trial_id) for t in (one, other)]
+    assert len({decided_configuration(trial)["x"] for trial in decided}) == 2

@@ -16,6 +16,7 @@ from optuna.trial import TrialState as OptunaState
 from metahpo import Space, Task, Trial, TrialState
 from metahpo.metafeatures import extract
 from metahpo.suggest.decision import Decision, Source
+from metahpo.suggest.policy import ModelError
 from metahpo.surrogate.registry import register_surrogate, surrogate_names
 from optuna_meta import MetaSampler, explain
 
@@ -531,7 +532,7 @@ def test_several_objectives_are_an_error():
 
 
 @pytest.mark.parametrize(
-    "error", [RuntimeError("singular"), np.linalg.LinAlgError("singular"), ZeroDivisionError()]
+    "error", [RuntimeError("singular"), ModelError("singular"), ZeroDivisionError()]
 )
 def test_a_model_that_fails_does_not_end_the_study(monkeypatch, logged, error):
     def fail(*_, **__):
@@ -585,6 +586,14 @@ def test_an_attribute_of_others_in_place_of_metafeatures_does_no_harm(attribute)
     study._storage.set_study_system_attr(study._study_id, "metahpo:task", attribute)
     study.optimize(square, n_trials=1)
     assert study._storage.get_study_system_attrs(study._study_id)["metahpo:task"] == {"rows": 5.0}
+
+
+@pytest.mark.parametrize("attribute", [[1], "x", 5, {"a": 10**400, "b": [[]], "rows": 5}])
+def test_an_attribute_of_others_does_not_end_a_study_without_metafeatures(attribute):
+    study = optuna.create_study(sampler=MetaSampler(seed=0, history=PAST))
+    study._storage.set_study_system_attr(study._study_id, "metahpo:task", attribute)
+    study.optimize(objective, n_trials=2)
+    assert len(study.trials) == 2
 
 
 def test_names_that_utf_8_cannot_encode_are_searched():

@@ -8,8 +8,10 @@ import optuna
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from optuna.distributions import CategoricalDistribution
 from support.nasty_choices import Layer, choices, relu
 
+from metahpo import Space, Task, Trial
 from metahpo.settings import PolicySettings, PortfolioSettings
 from metahpo.tasks.choices import choice_key
 from optuna_meta import MetaSampler, explain
@@ -97,6 +99,20 @@ def test_a_history_of_objects_does_not_hinder_a_study_in_a_database(tmp_path):
     study.optimize(objective_of(["relu", "sin", "set"]), n_trials=6)
     assert len(study.trials) == 6
     assert all(explain(trial) for trial in study.trials)
+
+
+@pytest.mark.filterwarnings("ignore:Choices for a categorical distribution:UserWarning")
+def test_numpy_choices_of_a_history_are_followed_in_a_database(tmp_path):
+    space = Space({"x": CategoricalDistribution([np.int64(16), np.int64(32), np.int64(64)])})
+    values = space.distributions["x"].choices
+    past = Task("past", space, tuple(Trial({"x": c}, -abs(float(c) - 32)) for c in values))
+    for seed in range(4):
+        study = optuna.create_study(
+            storage=f"sqlite:///{tmp_path}/{seed}.db",
+            sampler=MetaSampler(history=past, seed=seed, settings=QUICK),
+        )
+        study.optimize(lambda t: abs(t.suggest_categorical("x", [16, 32, 64]) - 32), n_trials=1)
+        assert study.trials[0].params == {"x": 32}
 
 
 def test_what_is_hopeless_of_objects_is_recorded_as_text():

@@ -6,6 +6,7 @@ import pytest
 
 from metahpo.suggest.decision import Decision, Part, Source
 from metahpo.suggest.decision_record import DecisionRecord, record_of
+from metahpo.suggest.decision_text import describe
 
 DECISION = Decision(
     configurations=({"x": 1}, {"x": 2}),
@@ -43,5 +44,38 @@ def test_a_record_survives_the_way_through_json():
 
 @pytest.mark.parametrize("other", [{}, {"source": "portfolio"}, {"source": "unheard of"}])
 def test_other_json_is_an_error(other):
-    with pytest.raises(ValueError):  # noqa: PT011 - two kinds of message
+    with pytest.raises(ValueError, match="not a recorded decision"):
+        DecisionRecord.from_json(other)
+
+
+def parts_of(value, path=()):
+    """The path to everything within what JSON holds."""
+    yield path
+    items = enumerate(value) if isinstance(value, list) else []
+    for key, part in value.items() if isinstance(value, dict) else items:
+        yield from parts_of(part, (*path, key))
+
+
+@pytest.mark.parametrize(
+    "other", [None, 5, "text", [], {}, [[]], [1], {"a": 1}, 10**400], ids=repr
+)
+def test_a_damaged_record_is_an_error_or_can_be_described(other):
+    """Whatever one part of it is replaced by."""
+    whole = json.dumps(record_of(DECISION, 1.0).to_json())
+    for *path, last in filter(None, parts_of(json.loads(whole))):
+        damaged = json.loads(whole)
+        within = damaged
+        for key in path:
+            within = within[key]
+        within[last] = other
+        try:
+            record = DecisionRecord.from_json(damaged)
+        except ValueError:
+            continue
+        assert describe(record)
+
+
+@pytest.mark.parametrize("other", [None, 5, "text", []])
+def test_what_is_no_mapping_is_no_record(other):
+    with pytest.raises(ValueError, match="not a recorded decision"):
         DecisionRecord.from_json(other)

@@ -4,10 +4,14 @@ import numpy as np
 import pytest
 from support.problems import CONDITIONAL, PLANE, history_of, random_task, trial
 
-from metahpo.settings import PolicySettings, PortfolioSettings
+from metahpo.settings import DEFAULT_SETTINGS, PolicySettings, PortfolioSettings
 from metahpo.suggest.decision import Source
+from metahpo.suggest.history import History
 from metahpo.suggest.plugin import random_configuration
-from metahpo.suggest.policy import suggest
+from metahpo.suggest.policy import _conditioned, suggest
+from metahpo.suggest.situation import Situation
+from metahpo.surrogate.registry import surrogate_family
+from metahpo.surrogate.study_arrays import study_arrays
 from metahpo.tasks.space import Configuration
 from metahpo.tasks.task import Task, Trial, TrialState
 
@@ -116,3 +120,42 @@ def test_random_configurations_keep_fixed_values_too():
     found = random_configuration(CONDITIONAL, np.random.default_rng(0), fixed)
     assert found.keys() == {"lr", "layers", "optimizer"}
     assert (found["optimizer"], found["lr"]) == ("adam", 3.0)
+
+
+def test_values_that_have_no_place_are_in_no_random_configuration():
+    fixed = {"layers": "many", "lr": None, "optimizer": "lion", "momentum": float("nan")}
+    drawn, plain = (
+        random_configuration(CONDITIONAL, np.random.default_rng(0), given) for given in (fixed, {})
+    )
+    assert drawn == plain
+
+
+def test_of_a_long_study_few_trials_are_compared_those_with_the_fixed_values_first():
+    """They are the worst of all, but say most of what can be had with these values."""
+    rng = np.random.default_rng(0)
+    points = rng.random((900, 2))
+    points[:100, 1] = 0.9
+    trials = tuple(trial({"x": x, "y": y}, i) for i, (x, y) in enumerate(points.tolist()))
+    compared: list[np.ndarray] = []
+
+    class Recorder:
+        def condition_on_pending(self, _):
+            return self
+
+        def relative_to(self, points):
+            compared.append(points)
+            return self
+
+    task = Task("t", PLANE, trials)
+    study = study_arrays(task, PLANE)
+    view = History(()).view(task, DEFAULT_SETTINGS, define_by_run=True)
+    family = surrogate_family("gp")
+    situation = Situation(
+        task, study, view, family, DEFAULT_SETTINGS, 1, {"y": 0.9}, np.random.default_rng(0)
+    )
+    pending = np.array([[0.123, 0.4]])
+    _conditioned(Recorder(), pending, situation)
+    (found,) = compared
+    assert len(found) == DEFAULT_SETTINGS.search.most_compared + 1
+    assert set(points[:100, 0]) | {points[-1, 0], 0.123} <= set(found[:, 0])
+    assert set(found[:, 1]) == {0.9}

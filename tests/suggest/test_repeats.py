@@ -13,6 +13,7 @@ from optuna.distributions import (
 )
 
 from metahpo.settings import DEFAULT_SETTINGS, PolicySettings, PortfolioSettings
+from metahpo.suggest import spread
 from metahpo.suggest.cells import cells
 from metahpo.suggest.decision import Source
 from metahpo.suggest.history import History
@@ -213,3 +214,57 @@ def test_spaces_too_large_to_be_listed_are_not_repeated_either():
     trials = [Trial(c, None, TrialState.FAILED) for c in space.decode(every[order[2:]])]
     found = suggest(Task("present", space, tuple(trials)), [], count=3).configurations
     assert {text(c) for c in found[:2]} == left
+
+
+# ---- conditions that are not inferred ------------------------------------------------------
+
+
+def run(space: Space, requested, count: int) -> tuple[list[str], list[str]]:
+    """Trials that complete with what ``requested`` takes from each configuration, and reasons."""
+    trials: list[Trial] = []
+    reasons: list[str] = []
+    for seed in range(count):
+        task = Task("present", space, tuple(trials))
+        decision = suggest(task, [], seed=seed, settings=FAST, surrogate="gp")
+        configuration = requested(decision.configurations[0])
+        trials.append(Trial(configuration, float(seed % 3)))
+        reasons.append(decision.reason)
+    return [text(trial.configuration) for trial in trials], reasons
+
+
+def test_what_depends_on_two_parents_does_not_make_the_rest_repeat():
+    """Twelve configurations exist; no single parent tells where x is absent.
+
+    One may be repeated: after two trials with x in a row, x might be new to the objective.
+    """
+    kinds = {"a": CategoricalDistribution(list("pqr")), "b": CategoricalDistribution(list("uvw"))}
+    space = Space({**kinds, "x": IntDistribution(0, 3)})
+
+    def requested(c: Configuration) -> Configuration:
+        return c if (c["a"], c["b"]) == ("q", "v") else {name: c[name] for name in kinds}
+
+    found, reasons = run(space, requested, 15)
+    assert len(set(found[:13])) == 12
+    assert ["No untried" in reason for reason in reasons[13:]] == [True] * 2
+
+
+def test_a_hyperparameter_that_the_objective_no_longer_has_does_not_make_it_repeat():
+    """Also where it makes the space too large to be listed."""
+    space = Space({"n": IntDistribution(0, 9), "gone": IntDistribution(0, 10**9)})
+    found, _ = run(space, lambda c: {"n": c["n"]}, 12)
+    assert len(set(found)) == 10
+
+
+def test_a_used_up_space_is_not_walked(monkeypatch):
+    """All of it is listed: there is nothing more to find."""
+    walked: list[None] = []
+    monkeypatch.setattr(spread, "_outwards", lambda *_: walked.append(None) or iter(()))
+    space = Space({name: IntDistribution(0, 2) for name in "ab"})
+    every = cells(space, np.full(2, np.nan), 9)
+    assert every is not None
+    for state in (TrialState.COMPLETE, TrialState.FAILED):
+        value = 1.0 if state is TrialState.COMPLETE else None
+        trials = tuple(Trial(c, value, state) for c in space.decode(every))
+        decision = suggest(Task("present", space, trials), [], count=2, surrogate="gp")
+        assert "No untried configuration is left" in decision.reason
+    assert not walked

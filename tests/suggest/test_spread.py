@@ -11,6 +11,7 @@ from metahpo.suggest.cells import cells
 from metahpo.suggest.spread import beside, first_untried, spread
 from metahpo.surrogate.study_arrays import StudyArrays
 from metahpo.tasks.space import Condition, Space
+from metahpo.tasks.tried import Tried
 
 SETTINGS = DEFAULT_SETTINGS.search
 UNIT = FloatDistribution(0, 1)
@@ -121,14 +122,14 @@ def keys(space: Space, points: np.ndarray) -> set[bytes]:
 @pytest.mark.parametrize("tried", range(4))
 def test_the_first_point_that_was_not_tried_is_taken(tried):
     points = existing(MIXED, 5)
-    found = first_untried(points, keys(MIXED, points[:tried]), MIXED, np.random.default_rng(0))
+    found = first_untried(points, Tried(MIXED, points[:tried]), MIXED, np.random.default_rng(0))
     np.testing.assert_array_equal(found, points[tried])
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_where_all_were_tried_a_point_near_the_first_is_taken(seed):
     points = existing(SQUARE, 3)
-    found = first_untried(points, keys(SQUARE, points), SQUARE, np.random.default_rng(seed))
+    found = first_untried(points, Tried(SQUARE, points), SQUARE, np.random.default_rng(seed))
     assert SQUARE.key(found) not in keys(SQUARE, points)
     assert_exist(SQUARE, found[None])
     # The first move has a standard deviation of a twentieth of the range.
@@ -150,7 +151,7 @@ def test_the_last_configuration_of_a_discrete_space_is_found(seed):
     everything = cells(space, np.full(3, np.nan), 1000)
     assert everything is not None
     shuffled = rng.permutation(everything)
-    tried = keys(space, shuffled[:-1])
+    tried = Tried(space, shuffled[:-1])
     assert len(tried) == 699
     found = first_untried(shuffled[:5], tried, space, rng)
     np.testing.assert_array_equal(found, shuffled[-1])
@@ -164,7 +165,7 @@ def test_what_is_held_stays():
     tried = existing(MIXED, 20)
     points = spread(study(MIXED, tried), [], 5, rng, SETTINGS, held)
     points += [beside(points[0], MIXED, 0.5, rng, held)]
-    points += [first_untried(points, keys(MIXED, np.stack(points)), MIXED, rng, held)]
+    points += [first_untried(np.stack(points), Tried(MIXED, np.stack(points)), MIXED, rng, held)]
     assert {point[0] for point in points} == {0.3}
     assert len(keys(MIXED, np.stack(points))) == len(points)
 
@@ -172,7 +173,7 @@ def test_what_is_held_stays():
 def test_a_space_that_is_used_up_repeats_the_first_point():
     space = Space({"n": IntDistribution(0, 3)})
     everything = space.level_positions(0)[:, None]
-    found = first_untried(everything, keys(space, everything), space, np.random.default_rng(0))
+    found = first_untried(everything, Tried(space, everything), space, np.random.default_rng(0))
     np.testing.assert_array_equal(found, everything[0])
 
 

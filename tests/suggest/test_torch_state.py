@@ -39,6 +39,7 @@ SETTINGS: dict[str, Setting] = {
     "device": lambda: default_device("meta"),
     "no_grad": torch.no_grad,
     "inference_mode": torch.inference_mode,
+    "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
 }
 
 
@@ -81,4 +82,5 @@ def _state() -> tuple[object, ...]:
         torch.get_default_device(),
         torch.is_grad_enabled(),
         torch.is_inference_mode_enabled(),
+        torch.is_autocast_enabled("cpu"),
     )

@@ -86,6 +86,16 @@ def test_surrogates_of_long_studies_are_those_of_the_trials_that_they_see(surrog
     assert np.corrcoef(mean, trials.values[rows])[0, 1] > 0.9
 
 
+def test_the_first_trial_that_a_process_sees_is_no_evidence():
+    """Nothing came before it; of a long study it need not be the first of all."""
+    settings = replace(DEFAULT_SETTINGS, context=SETTINGS)
+    trials = study(150)
+    rows = rows_of(trials, 150)
+    fitted = surrogate_family("gp").fit(trials, AlignedHistory(SPACE), settings)
+    known = np.isfinite(fitted.members[0].surrogate.log_densities)
+    assert np.flatnonzero(known).tolist() == rows[1:]
+
+
 def test_what_surrogates_hold_does_not_grow_with_the_study():
     family = surrogate_family("gp")
     settings = replace(DEFAULT_SETTINGS, context=SETTINGS)

@@ -71,7 +71,8 @@ def test_equal_keys_have_equal_hashes_and_stricter_ones_are_looser_ones(one, oth
     ("one", "other"),
     [(1, 1.0), (1, np.int64(1)), (NAN, np.float32("nan")), ((1, [2]), [1, (2.0,)]),
      ("a", np.str_("a")), (Layer(1), Layer(1)), ({"a": NAN}, {"a": NAN}), (relu, relu),
-     (True, np.bool_(True))],
+     (True, np.bool_(True)), (np.array([1, 2]), [1, 2]),
+     (np.array([[1, 2], [3, 4]]), ((1, 2), (3, 4))), (np.array([]), ()), ({1}, frozenset({1}))],
 )  # fmt: skip
 def test_the_same_choice(one, other):
     assert same_choice(one, other)
@@ -80,7 +81,8 @@ def test_the_same_choice(one, other):
 @pytest.mark.parametrize(
     ("one", "other"),
     [(1, True), (0, False), (NAN, "NaN"), (NAN, None), ("1", 1), (Layer(1), Layer(2)),
-     ([1], {1}), ((1,), 1), (Tanh(), Tanh()), (lambda: 0, lambda: 0), ([True], [1])],
+     ([1], {1}), ((1,), 1), (Tanh(), Tanh()), (lambda: 0, lambda: 0), ([True], [1]),
+     ({}, set()), ({}, frozenset()), (np.array([1, 2]), [2, 1]), ([], {}), ([], set())],
 )  # fmt: skip
 def test_other_choices(one, other):
     assert not same_choice(one, other)

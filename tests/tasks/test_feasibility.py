@@ -90,6 +90,21 @@ def test_former_values_mostly_stay_as_they_are_when_a_trial_is_added():
     assert sum(same) >= 40
 
 
+def test_a_feasible_outlier_does_not_change_with_every_trial():
+    """Else no fit to former trials is kept: most keys of former trials remain."""
+    rng = np.random.default_rng(0)
+    kept = []
+    for _ in range(5):
+        values, violations = rng.normal(size=60), np.maximum(rng.normal(size=60), 0.0)
+        values[5], violations[5], violations[6] = -1e6, 0.0, 1.0
+        trials = tuple(
+            Trial({"x": 0.5}, v, violation=c) for v, c in zip(values, violations, strict=True)
+        )
+        digests = [study_arrays(Task("t", LINE, trials[:n]), LINE).digests for n in range(20, 61)]
+        kept += [former[-1] == later[len(former) - 1] for former, later in pairwise(digests)]
+    assert sum(kept) >= 0.75 * len(kept)
+
+
 @pytest.mark.parametrize(
     ("constraints", "violation"),
     [

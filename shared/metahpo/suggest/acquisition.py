@@ -84,7 +84,7 @@ def maximise(
     promising = np.concatenate([best, candidates])
     for _ in range(effort.turns):
         climbed = _climb(acquisition, space, found[0], effort.iterations, held)
-        positions = _tried_positions(space, promising, settings, rng, held)
+        positions = _candidate_levels(space, promising, settings, rng, held)
         changed = _single_changes(space, climbed, positions, hopeless, held)
         fresh = np.concatenate([climbed, changed])
         values = _evaluate(acquisition, fresh).log_expected.numpy()
@@ -146,13 +146,12 @@ def _climb(
         (gradient,) = torch.autograd.grad(total, moved)
         return total.item(), gradient.numpy().ravel()
 
-    low, high = np.minimum(0.0, start), np.maximum(1.0, start)
     result = minimize(
         negative,
         start.ravel(),
         jac=True,
         method="L-BFGS-B",
-        bounds=np.stack([low.ravel(), high.ravel()], axis=1),
+        bounds=[(0.0, 1.0)] * start.size,
         options={"maxiter": iterations},
     )
     climbed = points.copy()
@@ -160,7 +159,7 @@ def _climb(
     return space.canonical(climbed, held)
 
 
-def _tried_positions(
+def _candidate_levels(
     space: Space,
     promising: Array,
     settings: SearchSettings,
@@ -181,15 +180,15 @@ def _tried_positions(
         few = 2 <= levels <= settings.few_levels or space.is_categorical[column]
         if not few or not np.isnan(held[column]):
             continue
-        all_of_them = space.level_positions(column)
+        candidates = space.level_positions(column)
         if levels > settings.most_choices:
             own = promising[:, column]
             known = dict.fromkeys((own[(own >= 0.0) & (own <= 1.0)] * levels).astype(int).tolist())
             drawn = rng.choice(levels, settings.most_choices, replace=False).tolist()
             indices = [*list(known)[: settings.most_choices // 2], *drawn]
             chosen = np.array(list(dict.fromkeys(indices))[: settings.most_choices])
-            all_of_them = all_of_them[np.sort(chosen.clip(0, levels - 1))]
-        positions[column] = all_of_them
+            candidates = candidates[np.sort(chosen.clip(0, levels - 1))]
+        positions[column] = candidates
     return positions
 
 
@@ -205,7 +204,7 @@ def _single_changes(
     Args:
         space: The space.
         points: ``n x d``.
-        positions: From ``_tried_positions``.
+        positions: From ``_candidate_levels``.
         hopeless: Choices that are left out.
         held: ``d``, positions that all points have; NaN where there is a choice.
     """

@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
 from metahpo.suggest.decision import Decision, Part, Source
-from metahpo.tasks.choices import choice_text, holds_in_json
+from metahpo.tasks.choices import choice_text, holds_in_json, plain_scalar
+from metahpo.tasks.distributions import is_number
 
 
 @dataclass(frozen=True)
@@ -60,15 +59,16 @@ class DecisionRecord:
         try:
             return cls(
                 source=Source(record["source"]),
-                reason=record["reason"],
-                past_tasks=tuple((str(n), float(w)) for n, w in record["past_tasks"]),
-                trust=record["trust"],
-                mean=record["mean"],
-                deviation=record["deviation"],
-                hopeless={name: _part(part) for name, part in record["hopeless"].items()},
+                reason=_text(record["reason"]),
+                past_tasks=tuple((_text(n), _number(w)) for n, w in record["past_tasks"]),
+                trust=_number_or_none(record["trust"]),
+                mean=_number_or_none(record["mean"]),
+                deviation=_number_or_none(record["deviation"]),
+                hopeless={_text(name): _part(part) for name, part in record["hopeless"].items()},
             )
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not a recorded decision: {error!r}") from error
+        # Whatever has other contents than it should, or none.
+        except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
+            raise ValueError(f"not a recorded decision: {error!r:.200}") from error
 
 
 def record_of(decision: Decision, sign: float, position: int = 0) -> DecisionRecord:
@@ -93,11 +93,30 @@ def record_of(decision: Decision, sign: float, position: int = 0) -> DecisionRec
 
 
 def _in_json(choice: Any) -> Any:
-    choice = choice.item() if isinstance(choice, np.generic) else choice
+    choice = plain_scalar(choice)
     return choice if holds_in_json(choice) else choice_text(choice)
 
 
 def _part(recorded: Mapping[str, Any]) -> Part:
     """Return the part that JSON holds; choices are what JSON makes of them."""
-    ranges = tuple((low, high) for low, high in recorded["ranges"])
-    return Part(ranges, tuple(recorded["choices"]))
+    ranges = tuple((_number(low), _number(high)) for low, high in recorded["ranges"])
+    choices = recorded["choices"]
+    if not isinstance(choices, list | tuple):
+        raise TypeError(f"choices expected, got {choices!r}")
+    return Part(ranges, tuple(choices))
+
+
+def _text(recorded: Any) -> str:
+    if not isinstance(recorded, str):
+        raise TypeError(f"a text expected, got {recorded!r}")
+    return recorded
+
+
+def _number(recorded: Any) -> float:
+    if not is_number(recorded):
+        raise TypeError(f"a number expected, got {recorded!r}")
+    return float(recorded)
+
+
+def _number_or_none(recorded: Any) -> float | None:
+    return None if recorded is None else _number(recorded)

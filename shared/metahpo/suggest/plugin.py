@@ -15,7 +15,7 @@ import numpy as np
 
 from metahpo.settings import PolicySettings
 from metahpo.suggest.decision import Decision, Source
-from metahpo.surrogate.study_arrays import placed
+from metahpo.suggest.fixed_values import decoded, positions_of
 from metahpo.tasks.space import Space
 from metahpo.tasks.task import Task
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Errors of a model on data that it cannot fit; the policy makes ArithmeticErrors of ValueErrors
 # that its models raise. A user's mistake raises TypeError or ValueError and is not caught.
-_NUMERICAL_ERRORS = (RuntimeError, ArithmeticError, np.linalg.LinAlgError)
+_NUMERICAL_ERRORS = (RuntimeError, ArithmeticError)
 
 
 def suggest(
@@ -108,8 +108,8 @@ def random_configuration(
 ) -> dict[str, Any]:
     """Return a configuration drawn uniformly on the space's own scales, but for what is fixed."""
     fixed = fixed or {}
-    points = space.canonical(rng.random((1, len(space))), placed(space, [fixed])[0])
-    return {name: fixed.get(name, value) for name, value in space.decode(points)[0].items()}
+    points = space.canonical(rng.random((1, len(space))), positions_of(space, fixed))
+    return decoded(space, points, fixed)[0]
 
 
 def fresh_seed() -> int:

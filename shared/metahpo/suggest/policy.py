@@ -30,9 +30,6 @@ from metahpo.tasks.task import Task
 from metahpo.tasks.units import times_power_of_two
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
-_BEST_GIVEN = (
-    "Largest expected improvement over what is predicted of trials with the given values."
-)
 
 
 class ModelError(ArithmeticError):
@@ -221,7 +218,9 @@ _WAYS: tuple[_Way, ...] = (
 def _aim(situation: Situation) -> str:
     """What the expected improvement is over: the best trial is a feasible one, if there is any."""
     if (~np.isnan(situation.held)).any():
-        return _BEST_GIVEN
+        return (
+            "Largest expected improvement over what is predicted of trials with the given values."
+        )
     if situation.all_infeasible:
         return (
             "No trial has met the constraints yet: largest expected improvement over the trial "
@@ -291,22 +290,24 @@ def _conditioned(surrogate: Surrogate, pending: Array, situation: Situation) -> 
     """The surrogate at pending trials; where values are fixed, relative to trials with these."""
     study, held = situation.study, situation.held
     conditioned = surrogate.condition_on_pending(pending)
-    tried = np.concatenate([study.points, pending])
-    if np.isnan(held).all() or not len(tried):
+    if np.isnan(held).all() or not len(study.points) + len(pending):
         return conditioned
-    return conditioned.relative_to(study.space.canonical(tried, held))
+    given = study.space.canonical(pending, held)
+    return conditioned.relative_to(np.concatenate([situation.compared, given]))
 
 
 def _untried(points: Array, chosen: Sequence[Array], situation: Situation) -> Array:
     """The best point that was not tried; later ones of a batch are moved a little."""
     study, rng, held = situation.study, situation.rng, situation.held
-    key = study.space.key
-    tried = study.tried | {key(point) for point in chosen}
-    fresh = [first_untried(points, tried, study.space, rng, held)]
-    if chosen and situation.cells is None:
-        jitter = situation.settings.search.jitter
-        fresh.insert(0, beside(fresh[0], study.space, jitter, rng, held))
-    return next((point for point in fresh if key(point) not in tried), fresh[-1])
+    tried = study.tried.and_also(chosen)
+    if situation.cells is not None:
+        # All that there is was listed: where nothing is left, the best is repeated.
+        return points[int(np.argmin(tried(points)))]
+    fresh = first_untried(points, tried, study.space, rng, held)
+    if not chosen:
+        return fresh
+    moved = beside(fresh, study.space, situation.settings.search.jitter, rng, held)
+    return fresh if tried(moved[None])[0] else moved
 
 
 def _predicted(

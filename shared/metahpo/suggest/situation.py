@@ -12,10 +12,11 @@ import numpy as np
 from metahpo.settings import PolicySettings
 from metahpo.suggest.cells import cells
 from metahpo.suggest.decision import Decision, Source
+from metahpo.suggest.fixed_values import decoded, positions_of, with_place
 from metahpo.suggest.history import HistoryView
 from metahpo.suggest.spread import spread
 from metahpo.surrogate.contract import Surrogate, SurrogateFamily
-from metahpo.surrogate.study_arrays import StudyArrays, placed
+from metahpo.surrogate.study_arrays import StudyArrays
 from metahpo.tasks.space import Array
 from metahpo.tasks.task import Task
 
@@ -28,11 +29,11 @@ class Situation:
         task: The task so far.
         study: The same as arrays.
         view: The history as it sees it.
-        family: Of surrogates.
-        settings: Of the policy.
+        family: Family of surrogates.
+        settings: Settings of the policy.
         count: How many configurations are to be decided.
         fixed: Values that they have, whatever is best.
-        rng: Of everything random.
+        rng: Source of everything random.
     """
 
     task: Task
@@ -47,7 +48,7 @@ class Situation:
     @cached_property
     def held(self) -> Array:
         """``d``, positions of the fixed values; NaN where there is a choice."""
-        return placed(self.study.space, [self.fixed])[0]
+        return positions_of(self.study.space, self.fixed)
 
     @cached_property
     def cells(self) -> Array | None:
@@ -58,9 +59,7 @@ class Situation:
         """Those that were neither tried nor chosen; None where they are not listed."""
         if self.cells is None:
             return None
-        key = self.study.space.key
-        taken = self.study.tried | {key(point) for point in chosen}
-        return self.cells[[key(point) not in taken for point in self.cells]]
+        return self.cells[~self.study.tried.and_also(chosen)(self.cells)]
 
     @property
     def has_history(self) -> bool:
@@ -72,6 +71,18 @@ class Situation:
         """Whether there are trials with values, all of which violate a constraint."""
         observed = self.task.observed
         return bool(observed) and not any(trial.feasible for trial in observed)
+
+    @cached_property
+    def compared(self) -> Array:
+        """``c x d``, trials as they would be with the fixed values, for what is to be improved on.
+
+        Those that have these values come first, and the best of the others then; they are few,
+        because a model predicts at all of them for each configuration of a batch.
+        """
+        study, held = self.study, self.held
+        agrees = ((study.points == held) | np.isnan(held)).all(axis=1)
+        order = np.lexsort((-study.values, ~agrees))[: self.settings.search.most_compared]
+        return study.space.canonical(study.points[order], held)
 
     @cached_property
     def surrogate(self) -> Surrogate:
@@ -90,21 +101,17 @@ class Situation:
 
         The reason is completed by what was given beforehand and by what is repeated.
         """
-        decoded = self.study.space.decode(np.stack(points))
-        # As they were given: on their way through the unit cube they may be rounded or clipped.
-        given = {
-            name: self.fixed[name]
-            for name, position in zip(self.study.space, self.held, strict=True)
-            if not np.isnan(position)
-        }
-        configurations = tuple({n: given.get(n, v) for n, v in c.items()} for c in decoded)
+        space = self.study.space
+        configurations = tuple(decoded(space, np.stack(points), self.fixed))
+        given = with_place(space, self.fixed)
         named = [name for name in given if any(name in c for c in configurations)]
         beforehand = f"Given beforehand: {', '.join(named)}." if named else ""
         remarks = [reason, beforehand, self._repeated(points)]
         return Decision(configurations, source, " ".join(filter(None, remarks)), **about)
 
     def _repeated(self, points: Sequence[Array]) -> str:
-        repeated = len(points) - len({*map(self.study.space.key, points)} - self.study.tried)
+        fresh = np.stack(points)[~self.study.tried(np.stack(points))]
+        repeated = len(points) - len(self.study.space.distinct(fresh))
         if not repeated:
             return ""
         which = "this one is" if len(points) == 1 else f"{repeated} of {len(points)} are"

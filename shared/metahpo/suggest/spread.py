@@ -7,13 +7,15 @@ Notation: ``held`` is ``d`` positions that are given, NaN where there is a choic
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 
 from metahpo.settings import SearchSettings
 from metahpo.surrogate.study_arrays import StudyArrays
 from metahpo.tasks.space import INACTIVE_POSITION, Array, Space
+from metahpo.tasks.tried import Tried
 
 
 def spread(
@@ -41,36 +43,38 @@ def spread(
     space = study.space
     while len(points) < count:
         taken = np.concatenate([study.taken, *[point[None] for point in points]])
-        tried = study.tried | {space.key(point) for point in points}
+        tried = study.tried.and_also(points)
         if cells is None:
             drawn = space.snap(rng.random((settings.spread_candidates, len(space))))
         else:
             drawn = cells[rng.permutation(len(cells))]
-        points.append(_farthest(space, drawn, taken, tried, rng, held))
+        existing = space.canonical(drawn, held)
+        fresh = ~tried(existing)
+        if fresh.any():
+            points.append(_farthest(drawn[fresh], existing[fresh], taken, held))
+        elif cells is None:
+            points.append(first_untried(existing, tried, space, rng, held))
+        else:
+            # All that there is was listed, and tried.
+            points.append(existing[0])
     return points
 
 
-def _farthest(
-    space: Space,
-    candidates: Array,
-    taken: Array,
-    tried: Container[bytes],
-    rng: np.random.Generator,
-    held: Array | None,
-) -> Array:
-    """The untried one of some candidates that is farthest from all others (Mitchell 1991).
+def _farthest(candidates: Array, existing: Array, taken: Array, held: Array | None) -> Array:
+    """The one of some candidates that is farthest from all others (Mitchell 1991).
 
     Distances wrap around, so that corners are not preferred.
+
+    Args:
+        candidates: ``n x d``.
+        existing: The same in canonical form.
+        taken: ``k x d``, what it is to be far from.
+        held: What the candidates are to have.
     """
-    existing = space.canonical(candidates, held)
-    fresh = np.array([space.key(point) not in tried for point in existing])
-    if not fresh.any():
-        return first_untried(existing, tried, space, rng, held)
-    if held is not None:
-        candidates = np.where(np.isnan(held), candidates, held)
-    candidates, existing = candidates[fresh], existing[fresh]
     if not len(taken):
         return existing[0]
+    if held is not None:
+        candidates = np.where(np.isnan(held), candidates, held)
     placed, others = (np.where(np.isnan(x), INACTIVE_POSITION, x) for x in (candidates, taken))
     gaps = np.abs(placed[:, None, :] - others[None, :, :])
     distances = np.minimum(gaps, 1.0 - gaps)
@@ -81,28 +85,37 @@ def _farthest(
 
 def first_untried(
     points: Array,
-    tried: Container[bytes],
+    tried: Tried,
     space: Space,
     rng: np.random.Generator,
     held: Array | None = None,
 ) -> Array:
     """The first point that was not tried; near the first one where all were.
 
+    Args:
+        points: ``n x d``, in canonical form.
+        tried: Tells what was tried.
+        space: A space too large to be listed (``metahpo.suggest.cells``).
+        rng: Of the points near the first one.
+        held: What the point is to have.
+
     Returns:
-        ``d``, in canonical form. The first point itself only where no other is left.
+        ``d``, in canonical form. The first point itself only where no other is found.
     """
-    for point in points:
-        if space.key(point) not in tried:
-            return point
+    fresh = np.flatnonzero(~tried(points))
+    if len(fresh):
+        return points[fresh[0]]
     start = np.where(np.isnan(points[0]), INACTIVE_POSITION, points[0])
-    for scale in np.geomspace(0.05, 1.0, 20):
-        moved = start + scale * rng.standard_normal(len(space))
-        point = space.canonical(moved[None], held)[0]
-        if space.key(point) not in tried:
-            return point
-    # Chance may miss the last ones of a discrete space.
-    around = _outwards(points[0], space, held)
-    return next((point for point in around if space.key(point) not in tried), points[0])
+    scales = np.geomspace(0.05, 1.0, 20)
+    moved = start + scales[:, None] * rng.standard_normal((len(scales), len(space)))
+    around = space.canonical(moved, held)
+    fresh = np.flatnonzero(~tried(around))
+    if len(fresh):
+        return around[fresh[0]]
+    # Chance may miss the last ones of a discrete space. Where trials cover more than themselves,
+    # the whole of it may be tried, however large it is: then the search gives up.
+    nearest = islice(_outwards(points[0], space, held), len(tried) + 1)
+    return next((point for point in nearest if not tried(point[None])[0]), points[0])
 
 
 def _outwards(start: Array, space: Space, held: Array | None) -> Iterator[Array]:

@@ -155,7 +155,8 @@ def _advantage(one: Array, other: Array, most: float) -> float:
 
     Args:
         one: ``n`` log predictive densities.
-        other: ``n``. The first trial is left out: a target-only model did not predict it.
+        other: ``n``. The first trial is left out: a target-only model did not predict it, nor
+            the first of those that it sees of a long study, where it has NaN.
         most: The most that one trial adds or takes.
     """
     return float(np.nansum(np.clip(one - other, -most, most)[1:]))

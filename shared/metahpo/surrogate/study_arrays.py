@@ -12,6 +12,7 @@ import numpy as np
 from metahpo.tasks.alignment import OUTSIDE
 from metahpo.tasks.space import Array, Configuration, Space
 from metahpo.tasks.task import Task, Trial, TrialState
+from metahpo.tasks.tried import Tried
 from metahpo.tasks.units import in_safe_unit
 
 
@@ -21,11 +22,13 @@ class StudyArrays:
 
     Attributes:
         space: The space, with conditions.
-        points: ``n x d`` observed trials.
+        points: ``n x d``, all finished trials, failed ones too; none while all have failed.
         values: ``n``, effective (``Task.values``), in a unit that is safe for arithmetic; a failed
             trial counts as the worst one seen.
         pending: ``m x d``, running trials.
         taken: ``k x d``, all finished and running trials.
+        completed: ``c x d``, those that requested all that they would; NaN is what they did not
+            request, and nothing that has no place in the space.
         all_failed: Whether trials have finished, all of them without a value.
         exponent: Of the power of two that takes values to the task's own unit
             (``metahpo.tasks.units``).
@@ -38,11 +41,12 @@ class StudyArrays:
     taken: Array
     all_failed: bool = False
     exponent: int = 0
+    completed: Array | None = None
 
     @cached_property
-    def tried(self) -> frozenset[bytes]:
-        """Keys of the configurations that must not be repeated."""
-        return frozenset(self.space.keys(self.taken))
+    def tried(self) -> Tried:
+        """Tells which configurations must not be repeated."""
+        return Tried(self.space, self.taken, self.completed)
 
     @property
     def best(self) -> Array:
@@ -70,21 +74,33 @@ def study_arrays(task: Task, space: Space) -> StudyArrays:
     """
     finished = [trial for trial in task.trials if trial.state is not TrialState.RUNNING]
     values = task.values
-    observed = finished if len(values) else []
+    modelled = finished if len(values) else []
     # A failed trial counts as the worst that did not fail: the model learns to stay away.
-    known = np.full(len(observed), values.min(initial=np.inf))
-    known[np.array([trial.observed for trial in observed], dtype=bool)] = values
+    known = np.full(len(modelled), values.min(initial=np.inf))
+    known[np.array([trial.observed for trial in modelled], dtype=bool)] = values
     scaled, exponent = in_safe_unit(known)
     taken = _points(space, [*finished, *task.running])
     return StudyArrays(
         space,
-        points=taken[: len(observed)],
+        points=taken[: len(modelled)],
         values=scaled,
         pending=taken[len(finished) :],
         taken=taken,
-        all_failed=bool(finished) and not observed,
+        all_failed=bool(finished) and not modelled,
         exponent=exponent,
+        completed=_completed(space, finished, taken[: len(finished)]),
     )
+
+
+def _completed(space: Space, finished: Sequence[Trial], points: Array) -> Array:
+    """The points of completed and pruned trials, less those with a value that has no place."""
+    rows = [
+        row
+        for row, (trial, gaps) in enumerate(zip(finished, np.isnan(points), strict=True))
+        if trial.state is not TrialState.FAILED
+        and not any(space.names[column] in trial.configuration for column in np.flatnonzero(gaps))
+    ]
+    return points[rows]
 
 
 def placed(space: Space, configurations: Sequence[Configuration]) -> Array:

@@ -79,11 +79,14 @@ def choice_key(value: Any, match: Match = Match.CLASS) -> Hashable:
             return kind, *(choice_key(item, match) for item in value)
         case dict():
             items = value.items()
-            return kind, frozenset((choice_key(k, match), choice_key(v, match)) for k, v in items)
+            pairs = frozenset((choice_key(k, match), choice_key(v, match)) for k, v in items)
+            return kind, "mapping", pairs
         case set() | frozenset():
-            return kind, frozenset(choice_key(item, match) for item in value)
+            return kind, "set", frozenset(choice_key(item, match) for item in value)
         case np.ndarray():
-            return kind, choice_key(value.tolist(), match)
+            # Without dimensions it is no sequence.
+            items = value.tolist() if value.ndim else (value.item(),)
+            return kind, *(choice_key(item, match) for item in items)
     return kind, value if _has_hash(value) else _ByEquality(value)
 
 
@@ -160,6 +163,11 @@ def choice_text(value: Any) -> str:
     return type(value).__qualname__ if " at 0x" in text else text
 
 
+def plain_scalar(value: Any) -> Any:
+    """The number or text that a NumPy scalar is; anything else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def in_json(value: Any) -> Any:
     """``default`` of ``json.dumps``: NumPy scalars as the numbers that they are.
 
@@ -167,7 +175,7 @@ def in_json(value: Any) -> Any:
         TypeError: For anything else, as ``json.dumps`` does.
     """
     if isinstance(value, np.generic):
-        return value.item()
+        return plain_scalar(value)
     raise TypeError(f"JSON cannot hold {choice_text(value)}, a {type(value).__name__}")
 
 

@@ -50,7 +50,7 @@ def infer_conditions(
 def joined(
     preferred: Mapping[str, Condition], others: Mapping[str, Condition]
 ) -> dict[str, Condition]:
-    """The preferred conditions, and the others where there is none yet and no circle closes."""
+    """The preferred conditions, and others where none is, unless that would create a cycle."""
     conditions = dict(preferred)
     for name, condition in others.items():
         if name not in conditions and not _cyclic(name, condition, conditions):

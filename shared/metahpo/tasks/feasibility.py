@@ -99,7 +99,10 @@ def _without_outliers(feasible: Array, unit: float) -> Array:
     if not len(feasible):
         return feasible
     lower, upper = np.quantile(feasible, [0.25, 0.75])
-    fence = lower - FENCE * max(upper - lower, unit)
+    # Powers of two and their multiples: a fence that moved with each trial would change all
+    # outliers, and no fit to former trials could be kept.
+    range_ = _power_of_two(max(upper - lower, unit))
+    fence = range_ * (math.floor(lower / range_) - FENCE)
     beyond = np.maximum(fence - feasible, 0.0)
     return np.maximum(feasible, fence) - unit * (beyond / (beyond + unit))
 

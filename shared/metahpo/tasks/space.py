@@ -243,7 +243,7 @@ class Space:
     @staticmethod
     def key(point: Array) -> bytes:
         """What two points that are the same configuration have in common."""
-        return _comparable(point).tobytes()
+        return Space.keys(point[None])[0]
 
     @staticmethod
     def distinct(points: Array) -> NDArray[np.intp]:
@@ -253,8 +253,7 @@ class Space:
     @staticmethod
     def keys(points: Array) -> list[bytes]:
         """The keys of ``n x d`` points."""
-        rounded = np.nan_to_num(points, nan=-1.0).round(9)
-        return [row.tobytes() for row in rounded]
+        return [row.tobytes() for row in _comparable(points)]
 
     # ---- conditions ------------------------------------------------------------------------
 
@@ -273,10 +272,10 @@ class Space:
         Returns:
             n x d.
         """
-        placed = self.snap(np.where(np.isnan(points), self.middle, points))
+        placed = self.snap(self._filled(points))
         if held is not None:
             placed = np.where(np.isnan(held), placed, held)
-        return self.activate(placed)
+        return self._ruled_out(placed)
 
     def activate(self, points: Array) -> Array:
         """Points whose activity agrees with the conditions.
@@ -290,7 +289,13 @@ class Space:
         Returns:
             n x d.
         """
-        points = np.where(np.isnan(points), self.middle, points)
+        return self._ruled_out(self._filled(points))
+
+    def _filled(self, points: Array) -> Array:
+        return np.where(np.isnan(points), self.middle, points)
+
+    def _ruled_out(self, points: Array) -> Array:
+        """Points without gaps, changed in place: NaN where a condition rules out."""
         for name in self.parents_first:
             if name in self.conditions:
                 condition = self.conditions[name]
@@ -330,8 +335,6 @@ class Space:
         waiting = list(self.conditions)
         while waiting:
             ready = [name for name in waiting if self.conditions[name].parent not in waiting]
-            if not ready:
-                raise SpaceError(f"the conditions of {sorted(waiting)} depend on each other")
             ordered += ready
             waiting = [name for name in waiting if name not in ready]
         return tuple(ordered)

@@ -97,24 +97,20 @@ class Task:
         violation (``feasibility.effective_values``); without any feasible trial the violations
         alone count.
         """
-        observed = [trial for trial in self.observed if trial.value is not None]
-        values = np.array([float(t.value) for t in observed if t.value is not None])
-        violations = np.array([trial.violation for trial in observed])
-        if not violations.any():
-            return values
-        safe, exponent = in_safe_unit(values)
-        return np.nan_to_num(times_power_of_two(effective_values(safe, violations), exponent))
+        return _values_of(self.observed)
 
     @property
     def ranked(self) -> list[Trial]:
         """The trials that tell something, the best first, infeasible ones last."""
         observed = self.observed
-        return [observed[row] for row in np.argsort(-self.values, kind="stable")]
+        return [observed[row] for row in np.argsort(-_values_of(observed), kind="stable")]
 
     @property
     def best(self) -> Trial | None:
         """The best feasible trial; None without any."""
-        return next((trial for trial in self.ranked[:1] if trial.feasible), None)
+        observed = self.observed
+        best = observed[int(np.argmax(_values_of(observed)))] if observed else None
+        return best if best is not None and best.feasible else None
 
     @property
     def running(self) -> list[Trial]:
@@ -125,3 +121,13 @@ class Task:
     def failed(self) -> list[Trial]:
         """The trials that ended without a finite value."""
         return [t for t in self.trials if not t.observed and t.state is not TrialState.RUNNING]
+
+
+def _values_of(observed: list[Trial]) -> Array:
+    """``n`` effective values of ``n`` trials with values (``Task.values``)."""
+    values = np.array([trial.value for trial in observed], dtype=float)
+    violations = np.array([trial.violation for trial in observed])
+    if not violations.any():
+        return values
+    safe, exponent = in_safe_unit(values)
+    return np.nan_to_num(times_power_of_two(effective_values(safe, violations), exponent))

@@ -114,6 +114,9 @@ def _model(
     model = ClosedFormGP(history.features.array(points), warp.scores(values), kernel, prior)
     log_densities = np.full(len(study.values), np.nan)
     log_densities[rows] = model.log_densities + warp.log_slopes(values)
+    if len(rows) < len(study.values):
+        # The first one that the model sees, it could not predict.
+        log_densities[rows[0]] = np.nan
     return model, log_densities
 
 
