@@ -869,10 +869,10 @@ def test_without_ray_the_error_says_what_to_install(monkeypatch):
 
 @pytest.mark.parametrize(
     "number",
-    [torch.tensor(0.5), torch.tensor([0.5]), Decimal("0.5"), Fraction(1, 2), np.array([0.5])]
-    + [np.float32(0.5), np.array(0.5), 0.5],
+    [torch.tensor(0.5), torch.tensor([0.5]), Decimal("0.5"), Fraction(1, 2), np.array([0.5]),
+     np.float32(0.5), np.array(0.5), 0.5],
     ids=lambda number: f"{type(number).__name__}",
-)
+)  # fmt: skip
 def test_points_may_hold_numbers_of_any_library(number: Any) -> None:
     space = {"lr": tune.uniform(0.0, 1.0), "layers": [tune.uniform(0.0, 1.0), 7]}
     point = {"lr": number, "layers": [number, 8]}
