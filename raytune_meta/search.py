@@ -131,8 +131,7 @@ class MetaSearch(Searcher):
         super().__init__(metric=metric, mode=mode)
         self._points = GivenPoints(points_to_evaluate, evaluated_rewards)
         self._constraints = checked_constraints(constraints)
-        # Those that a warning has named.
-        self._missed: set[str] = set()
+        self._warned_constraints: set[str] = set()
         self._history = SweepHistory(history)
         self._metafeatures = checked_metafeatures({} if task is None else task)
         self._surrogate = checked_surrogate(surrogate)
@@ -150,8 +149,8 @@ class MetaSearch(Searcher):
         # Running trials of a sweep that was broken off: pending to the model, but without a slot.
         self._abandoned: set[str] = set()
         self._plan = Plan()
-        # Whether a model has failed, so that it is said once.
-        self._failed: set[str] = set()
+        # Those whose model has failed, so that it is said once.
+        self._sweeps_with_failures: set[str] = set()
 
     # ---- space, metric and mode ------------------------------------------------------------
 
@@ -237,7 +236,7 @@ class MetaSearch(Searcher):
         """Return what makes suggestions from the sweep as it is now, in any thread."""
         task, history = self._task_and_history()
         seed, sign = trial_seed(self._seed, self._suggested), sign_of(self.mode)
-        options = self._surrogate, self._settings, sign, self._failed, fixed
+        options = self._surrogate, self._settings, sign, self._sweeps_with_failures, fixed
         return partial(make_suggestions, task, history, count, seed, *options)
 
     def _task_and_history(self) -> tuple[Task, Sequence[Task]]:
@@ -347,9 +346,9 @@ class MetaSearch(Searcher):
         """Log a warning, once each, of constraints that no trial has reported so far."""
         if not self._constraints:
             return
-        reported = self._ledger.constraints | self._missed
+        reported = self._ledger.constraints | self._warned_constraints
         if missed := [name for name in self._constraints if name not in reported]:
-            self._missed.update(missed)
+            self._warned_constraints.update(missed)
             _logger.warning(
                 "A trial has ended, and no result had the constraint "
                 f"{', '.join(map(repr, missed))}: unless it is reported it counts as met."
