@@ -210,9 +210,10 @@ def _affordable(
     Returns:
         Their identifiers; None for all. The others are marked as broken.
     """
-    everything = sa.true()
-    tables = dict.fromkeys((_TRIALS, _VALUES, _REPORTS, _PARAMS), everything)
-    tables[_TRIAL_ATTRIBUTES] = _HOLDS_CONSTRAINTS
+    tables: dict[sa.TableClause, sa.ColumnElement[bool]] = {
+        **dict.fromkeys((_TRIALS, _VALUES, _REPORTS, _PARAMS), sa.true()),
+        _TRIAL_ATTRIBUTES: _HOLDS_CONSTRAINTS,
+    }
     number_of_rows = sa.func.count()
     counts = [
         sa.select(number_of_rows).select_from(table).where(condition)
