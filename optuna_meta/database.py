@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import math
 import sqlite3
-import time
 from collections import Counter
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -21,9 +19,10 @@ from optuna.study import StudyDirection
 from sqlalchemy.exc import SQLAlchemyError
 
 from metahpo.archive import SourceError
-from metahpo.archive.limits import LONGEST_READ, LONGEST_TEXT, MOST_ROWS, parse_json
+from metahpo.archive.limits import LONGEST_TEXT, MOST_ROWS, parse_json
 from metahpo.archive.shown import cause_of, reason_of
 from optuna_meta.constraints import LISTED, NAMED
+from optuna_meta.sqlite_bounds import bounded
 from optuna_meta.stored_study import (
     StoredStudy,
     StoredTrial,
@@ -35,8 +34,8 @@ from optuna_meta.stored_study import (
     study_name,
 )
 
-# Rows fetched at a time.
-_BATCH = 1000
+# Rows fetched at a time, and parameters of one statement.
+_BATCH, _PARAMETERS = 1000, 900
 
 
 def _table(name: str, *columns: str) -> sa.TableClause:
@@ -82,8 +81,6 @@ _Trials: TypeAlias = dict[int, tuple[StoredStudy, StoredTrial]]
 _Rows: TypeAlias = Iterator[Any]
 # Texts that somebody may have made long; the database leaves out those that are too long.
 _TEXTS = {"study_name", "value_json", "param_name", "distribution_json"}
-# Instructions of SQLite's between two looks at the clock: some milliseconds.
-_INSTRUCTIONS = 100_000
 # Result codes of SQLite's that say what a copy of the file would not: busy, locked, read-only
 # (to be rolled back), cannot open (the files beside it).
 _NOT_HERE = {
@@ -148,7 +145,8 @@ def _read(
     *,
     replace_undecodable: bool = False,
 ) -> list[StoredStudy]:
-    with _bounded(connection, replace_undecodable):
+    names = [table.name for table in _TABLES]
+    with bounded(connection, names, replace_undecodable=replace_undecodable):
         only = None if study_id is None else {study_id}
         rows = partial(_rows, connection, only)
         studies = {number: StoredStudy(study_name(name)) for number, name in rows(_STUDIES)}
@@ -173,17 +171,27 @@ def _rows(
     table: sa.TableClause,
     condition: sa.ColumnElement[bool] | None = None,
 ) -> _Rows:
-    """Yield a table's rows in the order of its first column: all, or those of some studies."""
+    """Yield a table's rows, or those of some studies, each study's in the first column's order."""
     statement = sa.select(*map(_bounded_column, table.c))
     if condition is not None:
         statement = statement.where(condition)
-    if only is not None:
-        owner = table if "study_id" in table.c else _TRIALS
-        if owner is not table:
-            statement = statement.join(owner, table.c.trial_id == owner.c.trial_id)
-        statement = statement.where(owner.c.study_id.in_(only))
+    statement = statement.order_by(next(iter(table.c)))
+    if only is None:
+        yield from _fetched(connection, statement)
+        return
+    owner = table if "study_id" in table.c else _TRIALS
+    if owner is not table:
+        statement = statement.join(owner, table.c.trial_id == owner.c.trial_id)
+    # Databases limit the parameters of a statement, older SQLite to 999.
+    numbers = list(only)
+    for start in range(0, len(numbers), _PARAMETERS):
+        part = numbers[start : start + _PARAMETERS]
+        yield from _fetched(connection, statement.where(owner.c.study_id.in_(part)))
+
+
+def _fetched(connection: sa.Connection, statement: sa.Select[Any]) -> _Rows:
     # The driver's own tuples: SQLAlchemy's rows would double the time of the largest table.
-    cursor = connection.execute(statement.order_by(next(iter(table.c)))).cursor
+    cursor = connection.execute(statement).cursor
     while cursor is not None and (batch := cursor.fetchmany(_BATCH)):
         yield from batch
 
@@ -202,15 +210,23 @@ def _affordable(
     Returns:
         Their identifiers; None for all. The others are marked as broken.
     """
-    tables = (_TRIALS, _VALUES, _REPORTS, _PARAMS)
-    counts = [sa.select(sa.func.count()).select_from(table) for table in tables]
+    tables: dict[sa.TableClause, sa.ColumnElement[bool]] = {
+        **dict.fromkeys((_TRIALS, _VALUES, _REPORTS, _PARAMS), sa.true()),
+        _TRIAL_ATTRIBUTES: _HOLDS_CONSTRAINTS,
+    }
+    number_of_rows = sa.func.count()
+    counts = [
+        sa.select(number_of_rows).select_from(table).where(condition)
+        for table, condition in tables.items()
+    ]
     if sum(connection.scalar(count) or 0 for count in counts) <= MOST_ROWS:
         return None
     of_study: Counter[int] = Counter()
-    for table in tables:
-        statement = sa.select(_TRIALS.c.study_id, sa.func.count()).group_by(_TRIALS.c.study_id)
+    for table, condition in tables.items():
+        statement = sa.select(_TRIALS.c.study_id, number_of_rows).group_by(_TRIALS.c.study_id)
         if table is not _TRIALS:
             statement = statement.join(table, table.c.trial_id == _TRIALS.c.trial_id)
+        statement = statement.where(condition)
         for number, count in connection.execute(statement):
             of_study[number] += count
     kept: set[int] = set()
@@ -222,58 +238,6 @@ def _affordable(
         else:
             studies[number].broken = f"{MOST_ROWS:,} rows are read, it has {of_study[number]:,}"
     return kept
-
-
-# ---- bounds of SQLite ----------------------------------------------------------------------
-
-
-@contextmanager
-def _bounded(connection: sa.Connection, replace_undecodable: bool) -> Iterator[None]:
-    """Bound what an SQLite file can make its reader do; servers are somebody's own.
-
-    The connection may be a study's own, so that everything is set back.
-    """
-    driver = connection.connection.driver_connection
-    if not isinstance(driver, sqlite3.Connection):
-        yield
-        return
-    _check_tables(driver)
-    end = time.monotonic() + LONGEST_READ
-    driver.set_progress_handler(lambda: time.monotonic() > end, _INSTRUCTIONS)
-    former = driver.text_factory
-    if replace_undecodable:
-        driver.text_factory = partial(str, encoding="utf-8", errors="replace")
-    try:
-        yield
-    except (SQLAlchemyError, sqlite3.Error) as error:
-        if "interrupted" not in str(error):
-            raise
-        raise ValueError(f"reading takes longer than {LONGEST_READ:.0f} seconds") from None
-    finally:
-        driver.set_progress_handler(None, 0)
-        driver.text_factory = former
-
-
-def _check_tables(driver: sqlite3.Connection) -> None:
-    """Raise ValueError where a name of Optuna's is a view or computed, which may never end."""
-    ours = (
-        _STUDIES,
-        _DIRECTIONS,
-        _ATTRIBUTES,
-        _TRIALS,
-        _VALUES,
-        _REPORTS,
-        _TRIAL_ATTRIBUTES,
-        _PARAMS,
-    )
-    for name in (table.name for table in ours):
-        find = "SELECT type, sql FROM sqlite_master WHERE name = ? AND type IN ('table', 'view')"
-        for kind, sql in driver.execute(find, (name,)).fetchall():
-            if kind != "table" or str(sql).lstrip()[:14].upper() == "CREATE VIRTUAL":
-                raise ValueError(f"{name} is not a table but computed")
-        columns = driver.execute("SELECT name, hidden FROM pragma_table_xinfo(?)", (name,))
-        if computed := [column for column, hidden in columns.fetchall() if hidden]:
-            raise ValueError(f"column {computed[0]} of {name} is computed")
 
 
 # ---- rows ----------------------------------------------------------------------------------

@@ -13,8 +13,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Lock
 
 from metahpo.archive import SourceError
 from metahpo.archive.limits import LARGEST_FILE
@@ -30,8 +32,21 @@ _COARSE = 0.05
 # How often a copy is tried while somebody writes, and the pause after each: three seconds in all.
 _TRIES, _PAUSE = 30, 0.1
 
-# Descriptors that must stay open: see ``_release``. By device and inode.
-_kept: dict[tuple[int, int], int] = {}
+
+@dataclass
+class _Open:
+    """A descriptor, shared by all that read its file, and how many they are.
+
+    It may stay without readers: see ``_release``.
+    """
+
+    descriptor: int
+    readers: int = 0
+
+
+# By device and inode. Threads open, close and (on Windows) seek one at a time.
+_open_files: dict[tuple[int, int], _Open] = {}
+_lock = Lock()
 
 
 def head(path: Path, size: int = 100) -> bytes:
@@ -152,36 +167,49 @@ def _beside(path: Path, suffix: str) -> Path:
 
 
 def _opened(path: Path) -> int:
-    found = path.stat()
-    if (kept := _kept.get((found.st_dev, found.st_ino))) is not None:
-        return kept
-    if not stat.S_ISREG(found.st_mode):
-        raise OSError(f"{path} is not a regular file")
-    return os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+    """Return a descriptor for reading a regular file, to be given to ``_release``."""
+    with _lock:
+        found = path.stat()
+        key = found.st_dev, found.st_ino
+        if key not in _open_files:
+            if not stat.S_ISREG(found.st_mode):
+                raise OSError(f"{path} is not a regular file")
+            flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+            descriptor = os.open(path, flags)
+            key = _key(descriptor)  # Of what was opened: the path may be another file's by now.
+            _open_files.setdefault(key, _Open(descriptor))
+        file = _open_files[key]
+        file.readers += 1
+        return file.descriptor
+
+
+def _key(descriptor: int) -> tuple[int, int]:
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino
 
 
 def _read_at(descriptor: int, size: int, position: int) -> bytes:
     if sys.platform != "win32":
         return os.pread(descriptor, size, position)
-    os.lseek(descriptor, position, os.SEEK_SET)
-    return os.read(descriptor, size)
+    with _lock:
+        os.lseek(descriptor, position, os.SEEK_SET)
+        return os.read(descriptor, size)
 
 
 def _release(descriptor: int) -> None:
-    """Close a descriptor, unless this process has the file open elsewhere.
+    """Close a descriptor after its last reader, unless this process has the file open elsewhere.
 
     On closing any descriptor of a file, POSIX drops all locks that the process has on it, which
     may be those of a study that is writing in another thread
     (https://www.sqlite.org/howtocorrupt.html, section 2.2).
     """
-    found = os.fstat(descriptor)
-    key = found.st_dev, found.st_ino
-    if key in _kept:
-        return
-    if _is_open_elsewhere(descriptor, found):
-        _kept[key] = descriptor
-    else:
-        os.close(descriptor)
+    with _lock:
+        key = _key(descriptor)
+        file = _open_files[key]
+        file.readers -= 1
+        if not file.readers and not _is_open_elsewhere(descriptor, os.fstat(descriptor)):
+            del _open_files[key]
+            os.close(descriptor)
 
 
 def _is_open_elsewhere(descriptor: int, found: os.stat_result) -> bool:

@@ -33,6 +33,7 @@ class StoredTrial:
         value: The objective's value; any one of several objectives.
         reports: Intermediate values by step.
         constraints: The system attributes that hold constraints, by key.
+        requests: The entries of its study's ``requested`` that it uses.
         broken: What is wrong with one of its rows; None if nothing is.
     """
 
@@ -43,6 +44,7 @@ class StoredTrial:
     value: float | None = None
     reports: dict[int, float] = field(default_factory=dict)
     constraints: dict[str, Any] = field(default_factory=dict)
+    requests: list[tuple[str, BaseDistribution]] = field(default_factory=list)
     broken: str | None = None
 
 
@@ -70,9 +72,16 @@ class StoredStudy:
     broken_trials: list[str] = field(default_factory=list)
 
     def leave_out_broken_trials(self) -> None:
-        """Keep only the trials that are whole, and say what is wrong with the others."""
+        """Keep only the trials that are whole, and say what is wrong with the others.
+
+        What only the others requested is left out as well: it would shape the space.
+        """
         self.broken_trials = [t.broken for t in self.trials if t.broken is not None]
-        self.trials = [trial for trial in self.trials if trial.broken is None]
+        if self.broken_trials:
+            self.trials = [trial for trial in self.trials if trial.broken is None]
+            used = {id(request) for trial in self.trials for request in trial.requests}
+            kept = ((k, request) for k, request in self.requested.items() if id(request) in used)
+            self.requested = dict(kept)
         if len({name for name, _ in self.requested}) > MOST_HYPERPARAMETERS:
             self.broken = f"more than {MOST_HYPERPARAMETERS:,} hyperparameters"
 
@@ -143,6 +152,7 @@ def put_param(study: StoredStudy, trial: StoredTrial, name: Any, internal: Any, 
                 raise ValueError("a parameter lacks its name or distribution, or it is too long")
             request = sys.intern(encodable(name)), stored_distribution(text)
             study.requested[name, text] = request
+        trial.requests.append(request)
         name, distribution = request
         trial.params[name] = external_value(distribution, internal)
     except (SpaceError, ValueError, TypeError) as error:

@@ -118,4 +118,9 @@ def _database(url: sa.URL) -> tuple[object, ...] | None:
 
 
 def _file(path: str | None) -> tuple[object, ...] | None:
-    return None if path is None else (Path(path).expanduser().resolve(),)
+    if path is None:
+        return None
+    try:
+        return (Path(path).expanduser().resolve(),)
+    except (OSError, ValueError, RuntimeError):
+        return None  # no path at all: a null character, or the home of an unknown user

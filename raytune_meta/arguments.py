@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from raytune_meta.plain import plain, plain_tree
 
 
@@ -14,12 +16,10 @@ def as_number(value: Any) -> float:
 
     Arrays and tensors of one element are numbers; booleans are not.
     """
+    number = plain(value)
+    if isinstance(number, str | bytes | bool | np.complexfloating):
+        return math.nan
     try:
-        # Of NumPy's, PyTorch's and other arrays, without their warnings.
-        item = getattr(value, "item", None)
-        number: Any = item() if callable(item) else value
-        if isinstance(number, str | bytes | bool):
-            return math.nan
         return float(number)
     except (TypeError, ValueError, OverflowError, RuntimeError):
         # RuntimeError: a tensor of several elements.

@@ -26,6 +26,7 @@ from metahpo.archive.limits import MOST_HYPERPARAMETERS
 from metahpo.archive.shown import encodable
 from metahpo.tasks.space import Space
 from metahpo.tasks.task import Task
+from raytune_meta.budget import Budget
 from raytune_meta.folders import (
     ExperimentFolder,
     holds_new_experiment,
@@ -66,21 +67,24 @@ class RayReader:
             NoTrialsYetError: For a folder of several of which none has a trial yet.
             SourceError: As ``read_experiment``; for several experiments, if none can be read.
         """
-        folder = read_folder(_located(source))
+        budget = Budget()
+        folder = read_folder(_located(source), budget)
         left_out: list[str] = []
         if folder.trials:
             tasks = [_task(folder, options, left_out)]
         else:
-            tasks = _tasks(folder, options, left_out)
+            tasks = _tasks(folder, options, left_out, budget)
         _warn(left_out, folder.path)
         return tasks
 
 
-def _tasks(folder: ExperimentFolder, options: ReadOptions, left_out: list[str]) -> list[Task]:
+def _tasks(
+    folder: ExperimentFolder, options: ReadOptions, left_out: list[str], budget: Budget
+) -> list[Task]:
     """Return the experiments in a folder of several; add what is left out to ``left_out``."""
     tasks: list[Task] = []
     errors: list[SourceError] = []
-    for experiment in read_folders(folder.path):
+    for experiment in read_folders(folder.path, budget):
         try:
             tasks.append(_task(experiment, options, left_out))
         except SourceError as error:
@@ -135,7 +139,7 @@ def read_experiment(
             one whose trials all have the same parameters.
     """
     left_out: list[str] = []
-    folder = read_folder(_located(path))
+    folder = read_folder(_located(path), Budget())
     task = _task(folder, ReadOptions(metric, mode, tuple(constraints)), left_out)
     _warn(left_out, folder.path)
     return task

@@ -11,11 +11,10 @@ import os
 import posixpath
 import re
 import stat
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -23,8 +22,9 @@ import fsspec
 
 from metahpo.archive import SourceError, UnrecognisedSourceError
 from metahpo.archive.errors import without_passwords
-from metahpo.archive.limits import LARGEST_FOLDER, LARGEST_PART, LONGEST_READ, MOST_ENTRIES
+from metahpo.archive.limits import LARGEST_PART, MOST_ENTRIES
 from metahpo.archive.shown import cause_of, encodable, reason_of
+from raytune_meta.budget import Budget
 
 PARAMS, RESULTS, ERRORS = "params.json", "result.json", "error.txt"
 # What lies in an experiment's folder before its first trial.
@@ -95,29 +95,24 @@ class ExperimentFolder:
     left_out: tuple[str, ...] = ()
 
 
-def read_folder(path: str) -> ExperimentFolder:
+def read_folder(path: str, budget: Budget) -> ExperimentFolder:
     """Return a folder read as an experiment's; without trials if it is not one.
 
     Args:
         path: A local folder or an fsspec URL.
+        budget: What may be read of the source to which the folder belongs.
 
     Raises:
         SourceError: For a folder or URL that cannot be read.
     """
-    children = _children(path)
+    children, left_out = _children(path)
     trials: list[TrialFolder] = []
-    left_out: list[str] = []
-    end, left = time.monotonic() + LONGEST_READ, LARGEST_FOLDER
-    for number, (child, contents) in enumerate(_contents(children, _FILES)):
+    for number, (child, contents) in enumerate(_contents(children, _FILES, budget)):
+        if _SPENT in contents:
+            left_out.append(budget.left_out(len(children) - number, len(children)))
+            break
         broken = [text for text in contents if isinstance(text, str)]
         whole = [None if isinstance(content, str) else content for content in contents]
-        left -= sum(map(len, filter(None, whole)))
-        if left < 0 or time.monotonic() > end:
-            left_out.append(
-                f"{len(children) - number} of {len(children)} folders: {LARGEST_FOLDER:,} bytes "
-                f"are read in {LONGEST_READ:.0f} seconds"
-            )
-            break
         if broken:
             left_out.append(f"trial {posixpath.basename(child)}: {broken[0]}")
         elif whole[0] is not None or whole[1] is not None:
@@ -130,17 +125,24 @@ def _name(path: str) -> str:
     return encodable(posixpath.basename(without_passwords(path.rstrip("/"))))
 
 
-def read_folders(path: str) -> Iterator[ExperimentFolder]:
+def read_folders(path: str, budget: Budget) -> Iterator[ExperimentFolder]:
     """Yield the experiments with trials in a folder of several, sorted by name.
 
     Args:
         path: A local folder or an fsspec URL.
+        budget: What may be read of all of them together. Once it is spent, the folder itself is
+            yielded, without trials, with how many are left out.
 
     Raises:
         SourceError: For a URL that cannot be read.
     """
-    for child in _children(path):
-        found = read_folder(child)
+    children, _ = _children(path)
+    for number, child in enumerate(children):
+        if budget.spent:
+            left_out = budget.left_out(len(children) - number, len(children))
+            yield ExperimentFolder(path, _name(path), (), (left_out,))
+            return
+        found = read_folder(child, budget)
         if found.trials or found.left_out:
             yield found
 
@@ -154,8 +156,8 @@ def holds_new_experiment(path: str) -> bool:
     Raises:
         SourceError: For a URL that cannot be read.
     """
-    found = _contents(_children(path), MARKERS)
-    return any(content is not None for _, contents in found for content in contents)
+    found = _contents(_children(path)[0], MARKERS, Budget())
+    return any(isinstance(content, bytes) for _, contents in found for content in contents)
 
 
 def failed_since(folder: TrialFolder, result: Mapping[str, Any]) -> bool:
@@ -185,27 +187,31 @@ def is_url(path: str) -> bool:
 
 # The content of a file, None if there is none, or why it cannot be read.
 _Content: TypeAlias = bytes | str | None
+_SPENT = "the budget is spent"
 
 
 def _join(folder: str, name: str) -> str:
     return f"{folder}/{name}"
 
 
-def _children(path: str) -> list[str]:
-    """Return the folders in a folder, sorted; none if it does not exist.
+def _children(path: str) -> tuple[list[str], list[str]]:
+    """Return the folders in a folder, sorted, and what is left out; none if it does not exist.
 
     Raises:
         UnrecognisedSourceError: For what is no path and no URL.
         SourceError: For a folder that cannot be listed.
     """
     try:
-        return _remote_children(path) if is_url(path) else _local_children(path)
+        found = sorted(_remote_children(path) if is_url(path) else _local_children(path))
     except SourceError:
         raise
     # File systems raise what they like (a port that is no number, a permission, no connection).
     except Exception as error:
         reason = reason_of(error, path)
         raise SourceError(f"cannot list {path}: {reason}", path) from cause_of(error, path)
+    rest = len(found) - MOST_ENTRIES
+    left_out = [f"{rest:,} folders after the first {MOST_ENTRIES:,}"] if rest > 0 else []
+    return found[:MOST_ENTRIES], left_out
 
 
 def _local_children(path: str) -> list[str]:
@@ -215,7 +221,7 @@ def _local_children(path: str) -> list[str]:
     except (OSError, ValueError) as error:
         raise UnrecognisedSourceError(f"no path: {reason_of(error)}") from error
     with os.scandir(path) as entries:
-        return sorted(e.path for e in islice(entries, MOST_ENTRIES) if Path(e.path).is_dir())
+        return [entry.path for entry in entries if Path(entry.path).is_dir()]
 
 
 def _remote_children(path: str) -> list[str]:
@@ -225,8 +231,7 @@ def _remote_children(path: str) -> list[str]:
         found = [entry for entry in files.ls(root, detail=True) if entry["type"] == "directory"]
     except (FileNotFoundError, NotADirectoryError):
         return []
-    names = [entry["name"].rstrip("/") for entry in found[:MOST_ENTRIES]]
-    return sorted(files.unstrip_protocol(name) for name in names)
+    return [files.unstrip_protocol(entry["name"].rstrip("/")) for entry in found]
 
 
 def _file_system(url: str) -> tuple[Any, str]:
@@ -244,22 +249,36 @@ def _file_system(url: str) -> tuple[Any, str]:
 
 
 def _contents(
-    folders: Sequence[str], names: Sequence[str]
+    folders: Sequence[str], names: Sequence[str], budget: Budget
 ) -> Iterator[tuple[str, tuple[_Content, ...]]]:
-    """Yield each folder with the contents of these files in it."""
+    """Yield each folder with the contents of these files in it; ``_SPENT`` beyond the budget."""
     if not folders or not is_url(folders[0]):
         for folder in folders:
-            yield folder, tuple(_read_local(_join(folder, name)) for name in names)
+            paths = [_join(folder, name) for name in names]
+            yield folder, tuple(_within(budget, _read_local, path) for path in paths)
         return
     files, _ = _file_system(folders[0])
+
+    def read(path: str) -> _Content:
+        return _within(budget, partial(_read_remote, files), path)
+
     # Many at once: object stores take tens of milliseconds per file.
     with ThreadPoolExecutor(_READERS) as pool:
         for start in range(0, len(folders), _BATCH):
             batch = folders[start : start + _BATCH]
-            paths = [_join(folder, name) for folder in batch for name in names]
-            contents = list(pool.map(lambda path: _read_remote(files, path), paths))
+            contents = list(pool.map(read, [_join(f, name) for f in batch for name in names]))
             for place, folder in enumerate(batch):
                 yield folder, tuple(contents[place * len(names) : (place + 1) * len(names)])
+
+
+def _within(budget: Budget, read: Callable[[str], _Content], path: str) -> _Content:
+    # Each file asks: a batch of them may be large.
+    if budget.spent:
+        return _SPENT
+    content = read(path)
+    if isinstance(content, bytes):
+        budget.spend(len(content))
+    return _SPENT if budget.bytes_left < 0 else content
 
 
 def _read_local(path: str) -> _Content:

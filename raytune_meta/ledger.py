@@ -87,6 +87,7 @@ class Ledger:
 
     def __init__(self, trials: Mapping[str, SweepTrial] | None = None, ended: int = 0) -> None:
         self._trials = dict(trials or {})
+        self._constraints = {name for t in self._trials.values() for name in t.constraints}
         self.ended = ended
 
     def __contains__(self, trial_id: str) -> bool:
@@ -106,11 +107,12 @@ class Ledger:
     @property
     def constraints(self) -> set[str]:
         """Names of the constraints that trials have reported."""
-        return set().union(*(trial.constraints for trial in self._trials.values()))
+        return self._constraints
 
     def start(self, trial_id: str, trial: SweepTrial) -> None:
         """Add a trial that begins."""
         self._trials[trial_id] = trial
+        self._constraints.update(trial.constraints)
 
     def report(self, trial_id: str, iteration: int | None, value: float) -> None:
         """Add a running trial's report of the metric.
@@ -139,6 +141,7 @@ class Ledger:
         """
         trial = self._trials[trial_id]
         if constraints and trial.state is not TrialState.COMPLETE:
+            self._constraints.update(constraints)
             both = {**trial.constraints, **constraints}
             self._trials[trial_id] = replace(trial, constraints=both)
 

@@ -13,7 +13,7 @@ as it does in the folders of past experiments.
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -117,6 +117,18 @@ class SearchSpace:
         configuration: dict[str, Any] = {}
         _read(self._root, nested(tree), configuration)
         return configuration
+
+    def unreadable(self, tree: Mapping[str, Any]) -> list[str]:
+        """Return where a tree, nested or flat, has what is no value of the space's."""
+        return list(_unreadable(self._root, nested(tree), ()))
+
+    def overlaid(self, resolved: Mapping[str, Any], tree: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a resolved configuration with all that a nested tree says besides.
+
+        Values of hyperparameters become Python's own; what is unreadable is left out, so that
+        ``read`` returns of the result what it returns of the tree.
+        """
+        return _overlaid(self._root, resolved, tree)
 
 
 def nested(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -371,3 +383,62 @@ def _part(value: Any, key: Any) -> Any:
         return value.get(key, value.get(str(key), _MISSING))
     inside = isinstance(value, list | tuple) and isinstance(key, int) and key < len(value)
     return value[key] if inside else _MISSING
+
+
+def _unreadable(node: _Node, value: Any, path: tuple[Any, ...]) -> Iterator[str]:
+    match node:
+        case _Leaf():
+            if not isinstance(plain(value), Scalar):
+                yield _name(path)
+        case _Choice():
+            option = next((option for _, option in node.options if _fits(option, value)), None)
+            if option is None:
+                yield _name(path)
+            else:
+                yield from _unreadable(option, value, path)
+        case _Branch():
+            if not _is_like(node, value):
+                yield _name(path)
+                return
+            for key, child in node.children.items():
+                part = _part(value, key)
+                if part is not _MISSING:
+                    yield from _unreadable(child, part, (*path, key))
+
+
+def _overlaid(node: _Node | None, resolved: Any, value: Any) -> Any:
+    match node:
+        case _Leaf():
+            scalar = plain(value)
+            return scalar if isinstance(scalar, Scalar) else resolved
+        case _Choice():
+            option = next((option for _, option in node.options if _fits(option, value)), None)
+            return resolved if option is None else _overlaid(option, resolved, value)
+        case _Branch():
+            if not _is_like(node, value):
+                return resolved
+            if node.kind is not dict:
+                parts = [_part(value, key) for key in node.children]
+                pairs = zip(node.children.values(), resolved, parts, strict=True)
+                return node.kind(
+                    known if part is _MISSING else _overlaid(child, known, part)
+                    for child, known, part in pairs
+                )
+            keys = {str(key): key for key in node.children}
+            result = dict(resolved)
+            for given, part in value.items():
+                key = given if given in node.children else keys.get(given, given)
+                child = node.children.get(key)
+                result[key] = _overlaid(child, resolved.get(key), part)
+            return result
+    if isinstance(resolved, Mapping) and isinstance(value, Mapping):
+        return merged(resolved, value)
+    return value
+
+
+def _is_like(node: _Branch, value: Any) -> bool:
+    """Whether a value may stand for a branch; a flat one has mappings for lists."""
+    if isinstance(value, Mapping):
+        return True
+    is_sequence = isinstance(value, list | tuple)
+    return is_sequence and node.kind is not dict and len(value) <= len(node.children)

@@ -32,6 +32,26 @@ def put_back(tree: Mapping[str, Any], taken: Mapping[Placeholder, Any]) -> dict[
     return resolved
 
 
+def with_placeholders(tree: Any, taken: Mapping[Placeholder, Any]) -> Any:
+    """Return a tree in which placeholders stand for the objects that they were taken for."""
+    of_object: dict[int, Placeholder] = {}
+    for placeholder, resolver in taken.items():
+        if not is_function(placeholder):
+            of_object.setdefault(id(resolve(resolver, placeholder, {})), placeholder)
+    return _with_placeholders(tree, of_object)
+
+
+def _with_placeholders(tree: Any, of_object: Mapping[int, Placeholder]) -> Any:
+    if id(tree) in of_object:
+        return of_object[id(tree)]
+    if isinstance(tree, Mapping):
+        return {key: _with_placeholders(value, of_object) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        items = [_with_placeholders(item, of_object) for item in tree]
+        return items if isinstance(tree, list) else tuple(items)
+    return tree
+
+
 def _replaced(tree: Any, calls: Mapping[Placeholder, Any]) -> Any:
     """Return a tree with placeholders replaced by the results of their calls."""
     if isinstance(tree, Mapping):

@@ -1,4 +1,4 @@
-"""Numbers of NumPy and others as plain Python: what users and Ray pass comes in through here.
+"""Numbers of any library as plain Python: what users and Ray pass comes in through here.
 
 The state of a sweep is JSON, which knows Python's own numbers only.
 """
@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import copy
+from decimal import Decimal
+from fractions import Fraction
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from raytune_meta._ray import Categorical, Domain, Float, Integer, Normal, Quantized
 
 Scalar = type(None) | bool | int | float | str
+_LOW_PRECISION = {"float16": np.float16, "float32": np.float32}
 
 
 class Distribution(Domain):
@@ -29,21 +33,49 @@ class Distribution(Domain):
 
 
 def plain(value: Any) -> Any:
-    """Return a scalar of NumPy's, or an array without dimensions, as Python's; others as is."""
-    if isinstance(value, np.ndarray) and value.ndim == 0:
-        value = value[()]
-    match value:
-        case np.timedelta64():  # a kind of integer to NumPy
-            return value
-        case np.bool_():
-            return bool(value)
-        case np.integer():
-            return int(value)
-        case np.floating():
-            return float(value)
-        case np.str_():
-            return str(value)
+    """Return a number or text of any library as Python's own; anything else as is.
+
+    Numbers are those of NumPy's, ``Decimal``, ``Fraction`` and whatever else is a ``Real``, and
+    arrays and tensors with a single element. Of a float of lower precision its shortest decimal
+    form counts: ``np.float32(0.1)`` means 0.1, and 0.3 is then a multiple of it.
+    """
+    element = _only_element(value)
+    try:
+        match element:
+            case bool() | int() | float() | str():
+                return element
+            case np.timedelta64():  # to NumPy, a kind of integer
+                return value
+            case Decimal() if element.as_tuple().exponent == 0:
+                return int(element)
+            case Integral():
+                return int(element)
+            case Fraction() if element.denominator == 1:
+                return int(element)
+            case Decimal() | Real():
+                return float(element)
+    except (ValueError, OverflowError):  # a NaN that signals, and what is beyond all floats
+        return value
     return value
+
+
+def _only_element(value: Any) -> Any:
+    """Return the element of an array or tensor that has one; others as is."""
+    shape, item = getattr(value, "shape", None), getattr(value, "item", None)
+    if not isinstance(shape, tuple) or any(size != 1 for size in shape) or not callable(item):
+        return value
+    dtype = getattr(value, "dtype", None)
+    # To NumPy, durations are a kind of integer.
+    if isinstance(dtype, np.dtype) and dtype.kind in "mM":
+        return value
+    try:
+        element = item()
+    except (TypeError, ValueError, RuntimeError):  # RuntimeError: a tensor without data
+        return value
+    low_precision = _LOW_PRECISION.get(str(dtype).removeprefix("torch."))
+    if low_precision is not None and isinstance(element, float):
+        return float(str(low_precision(element)))
+    return element
 
 
 def plain_tree(tree: Any) -> Any:
@@ -72,7 +104,8 @@ def plain_tree(tree: Any) -> Any:
             new.lower, new.upper = _bound(tree.lower), _bound(tree.upper)
             new.sampler = _plain_sampler(tree.sampler)
             return new
-    return plain(tree)
+    # An array with dimensions is no number where any value may stand.
+    return tree if getattr(tree, "shape", None) else plain(tree)
 
 
 def _plain_sampler(sampler: Any) -> Any:
@@ -84,14 +117,5 @@ def _plain_sampler(sampler: Any) -> Any:
 
 
 def _bound(value: Any) -> int | float:
-    """Return a number of any kind as Python's.
-
-    Of a float of lower precision its shortest decimal form counts: ``np.float32(0.1)`` means 0.1,
-    and 0.3 is then a multiple of it.
-    """
-    if isinstance(value, np.ndarray) and value.ndim == 0:
-        value = value[()]
-    if isinstance(value, np.floating):
-        value = str(value)
     plain_value = plain(value)
     return plain_value if isinstance(plain_value, int) else float(plain_value)

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from pathlib import Path
 from typing import Any
+
+from metahpo.atomic_file import replaced_whole
 
 FORMAT = 1
 
 
 def write_state(path: str, state: dict[str, Any]) -> None:
     """Write a state under a temporary name and move it into place."""
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-    try:
+    with replaced_whole(Path(path)) as temporary:
         temporary.write_text(json.dumps({"metahpo": FORMAT, **state}), encoding="utf-8")
-        os.replace(temporary, target)  # noqa: PTH105 - the system call by its name
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_state(path: str) -> dict[str, Any]:

@@ -41,7 +41,7 @@ from raytune_meta.domains import from_json, to_json
 from raytune_meta.folders import CONFIG
 from raytune_meta.ledger import Ledger, SweepTrial
 from raytune_meta.nested_space import SearchSpace, merged
-from raytune_meta.objects import put_back, take_out
+from raytune_meta.objects import put_back, take_out, with_placeholders
 from raytune_meta.plain import plain
 from raytune_meta.planner import Plan, Suggestion, make_suggestions
 from raytune_meta.points import GivenPoints, is_whole
@@ -131,8 +131,7 @@ class MetaSearch(Searcher):
         super().__init__(metric=metric, mode=mode)
         self._points = GivenPoints(points_to_evaluate, evaluated_rewards)
         self._constraints = checked_constraints(constraints)
-        # Those that a warning has named.
-        self._missed: set[str] = set()
+        self._warned_constraints: set[str] = set()
         self._history = SweepHistory(history)
         self._metafeatures = checked_metafeatures({} if task is None else task)
         self._surrogate = checked_surrogate(surrogate)
@@ -150,8 +149,8 @@ class MetaSearch(Searcher):
         # Running trials of a sweep that was broken off: pending to the model, but without a slot.
         self._abandoned: set[str] = set()
         self._plan = Plan()
-        # Whether a model has failed, so that it is said once.
-        self._failed: set[str] = set()
+        # Those whose model has failed, so that it is said once.
+        self._sweeps_with_failures: set[str] = set()
 
     # ---- space, metric and mode ------------------------------------------------------------
 
@@ -198,7 +197,7 @@ class MetaSearch(Searcher):
         live = self._live
         if self._limit is not None and live >= self._limit:
             return None
-        given = self._points.next()
+        given = with_placeholders(self._points.next(), self._taken)
         configuration, decision = self._chosen(space, given, live)
         self._suggested += 1
         trial = SweepTrial(configuration, started=time.time(), decision=decision)
@@ -211,6 +210,7 @@ class MetaSearch(Searcher):
     ) -> tuple[dict[str, Any], DecisionRecord | None]:
         """Return the next trial's configuration and, if it was decided here, why."""
         if given is not None:
+            _warn_of_unreadable(space, given)
             return self._completed(space, space.read(given))
         free = 1 if self._limit is None else self._limit - live
         configuration, decision = self._plan.take(
@@ -236,7 +236,7 @@ class MetaSearch(Searcher):
         """Return what makes suggestions from the sweep as it is now, in any thread."""
         task, history = self._task_and_history()
         seed, sign = trial_seed(self._seed, self._suggested), sign_of(self.mode)
-        options = self._surrogate, self._settings, sign, self._failed, fixed
+        options = self._surrogate, self._settings, sign, self._sweeps_with_failures, fixed
         return partial(make_suggestions, task, history, count, seed, *options)
 
     def _task_and_history(self) -> tuple[Task, Sequence[Task]]:
@@ -278,7 +278,7 @@ class MetaSearch(Searcher):
     ) -> dict[str, Any]:
         tree = space.resolve(configuration, constants=self._adds_constants)
         if given is not None:
-            tree = merged(tree, given)
+            tree = space.overlaid(tree, given)
         return put_back(tree, self._taken) if self._taken else tree
 
     # ---- trials that were run elsewhere ----------------------------------------------------
@@ -303,8 +303,10 @@ class MetaSearch(Searcher):
             constraints: The values of constraints, by name.
         """
         space = self._ready_space()
+        point = with_placeholders(parameters, self._taken)
+        _warn_of_unreadable(space, point)
         trial_id = f"evaluated-{len(self._ledger)}"
-        self._ledger.start(trial_id, SweepTrial(space.read(parameters)))
+        self._ledger.start(trial_id, SweepTrial(space.read(point)))
         reports = () if intermediate_values is None else intermediate_values
         for iteration, reported in enumerate(reports, start=1):
             self._ledger.report(trial_id, iteration, as_number(reported))
@@ -344,9 +346,9 @@ class MetaSearch(Searcher):
         """Log a warning, once each, of constraints that no trial has reported so far."""
         if not self._constraints:
             return
-        reported = self._ledger.constraints | self._missed
+        reported = self._ledger.constraints | self._warned_constraints
         if missed := [name for name in self._constraints if name not in reported]:
-            self._missed.update(missed)
+            self._warned_constraints.update(missed)
             _logger.warning(
                 "A trial has ended, and no result had the constraint "
                 f"{', '.join(map(repr, missed))}: unless it is reported it counts as met."
@@ -435,3 +437,11 @@ class MetaSearch(Searcher):
         """Continue an experiment that Ray resumes, with its running trials."""
         super().restore_from_dir(checkpoint_dir)
         self._abandoned.clear()
+
+
+def _warn_of_unreadable(space: SearchSpace, point: Mapping[str, Any]) -> None:
+    if names := space.unreadable(point):
+        _logger.warning(
+            f"A given point has no value of the search space at {', '.join(map(repr, names))}: it "
+            "counts as left out there."
+        )

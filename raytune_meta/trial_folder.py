@@ -166,9 +166,13 @@ def _read_results(folder: TrialFolder) -> tuple[list[dict[str, Any]], str]:
     lines = (folder.results or b"").splitlines()
     try:
         # As one array: a call for each line costs a fifth of the whole.
-        return [_result(line) for line in json.loads(b"[%b]" % b",".join(lines))], ""
+        parsed = json.loads(b"[%b]" % b",".join(lines))
+        # A line that was cut off may go on in the next one.
+        if len(parsed) == len(lines):
+            return [_result(line) for line in parsed], ""
     except (ValueError, RecursionError):
-        return _read_lines(lines)
+        pass  # line by line it shows which
+    return _read_lines(lines)
 
 
 def _read_lines(lines: Sequence[bytes]) -> tuple[list[dict[str, Any]], str]:

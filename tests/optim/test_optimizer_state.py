@@ -294,3 +294,31 @@ def test_moments_of_another_precision_are_loaded_in_single_precision(dtype) -> N
     train(model, optimizer, 2)
     moments = [state["momentum"] for state in optimizer.state.values()]
     assert {moment.dtype for moment in moments} == {torch.float32}
+
+
+def _with_group(**changed: object):
+    def change(saved: dict) -> dict:
+        groups = [{**saved["param_groups"][0], **changed}, *saved["param_groups"][1:]]
+        return {**saved, "param_groups": groups}
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(lambda saved, groups=groups: {**saved, "param_groups": groups}
+          for groups in ([{}], None, [5], [{"params": None}], 3)),
+        *(lambda saved, state=state: {**saved, "state": state}
+          for state in ([], None, {0: torch.ones(2)}, {0: 5})),
+        lambda saved: {**saved, "state": {0: {**saved["state"][0], "more": 1}}},
+        *(_with_group(**{name: value}) for name, value in
+          [("embedding", "x"), ("guard", 3), ("guard", None), ("foreach", "no"), ("lr", "x"),
+           ("weight_decay", None), ("params", [[0], [1]]), ("num_steps", True)]),
+    ],
+)  # fmt: skip
+def test_values_of_other_types_are_refused_before_anything_is_loaded(change) -> None:
+    model = small_network()
+    optimizer = LearnedOptimizer(model.parameters(), STEPS)
+    train(model, optimizer, 1)
+    _assert_refused(change(_state(optimizer)), "state")

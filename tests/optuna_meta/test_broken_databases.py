@@ -20,7 +20,7 @@ from support.hostile import (
 )
 
 from metahpo.archive import SourceError, SourceWarning
-from optuna_meta import MetaSampler, database
+from optuna_meta import MetaSampler, database, sqlite_bounds
 from optuna_meta.storage import read_tasks
 from optuna_meta.study_task import TASK_ATTR
 
@@ -231,14 +231,46 @@ def test_tables_that_are_computed_are_not_read(path, schema):
 
 
 def test_reading_ends_after_a_time(path, monkeypatch):
-    monkeypatch.setattr(database, "LONGEST_READ", 0.0)
-    monkeypatch.setattr(database, "_INSTRUCTIONS", 1)
+    monkeypatch.setattr(sqlite_bounds, "LONGEST_READ", 0.0)
+    monkeypatch.setattr(sqlite_bounds, "_INSTRUCTIONS", 1)
     with pytest.raises(SourceError, match="longer than 0 seconds"):
         read_tasks(str(path))
 
 
 def test_studies_with_too_many_rows_are_left_out_the_oldest_first(path, monkeypatch):
-    # Six trials of a value, two reports and three parameters each, in each study.
+    # Six trials of a value, two reports, three parameters and a constraint each, in each study.
     monkeypatch.setattr(database, "MOST_ROWS", 50)
-    with pytest.warns(SourceWarning, match=r"'good' \(50 rows are read, it has 42\)"):
+    with pytest.warns(SourceWarning, match=r"'good' \(50 rows are read, it has 48\)"):
         assert [task.name for task in read_tasks(str(path))] == ["hurt"]
+
+
+def test_any_number_of_studies_is_read_from_a_database_with_too_many_rows(path, monkeypatch):
+    monkeypatch.setattr(database, "MOST_ROWS", 50)
+    # More identifiers than SQLite takes as parameters of one statement.
+    rows = ",".join(f"({number}, 'empty {number}')" for number in range(100, 40_000))
+    change(path, (f"INSERT INTO studies (study_id, study_name) VALUES {rows}",))
+    with pytest.warns(SourceWarning, match="50 rows are read"):
+        assert "hurt" in [task.name for task in read_tasks(str(path))]
+
+
+def test_constraints_count_among_the_rows(path, monkeypatch):
+    # Both studies together have 84 rows without their 12 constraints.
+    monkeypatch.setattr(database, "MOST_ROWS", 90)
+    with pytest.warns(SourceWarning, match="90 rows are read"):
+        read_tasks(str(path))
+
+
+def test_a_trial_that_is_left_out_does_not_shape_the_space(path):
+    wide = '{"name": "FloatDistribution", "attributes": {"step": null, "low": -9.0, "high": 9.0, '
+    wide += '"log": false}}'
+    (trial,) = sqlite3.connect(path).execute("SELECT max(trial_id) FROM trials").fetchone()
+    change(
+        path,
+        ("UPDATE trial_params SET distribution_json = ? WHERE trial_id = ? AND param_name = 'x'",
+         (wide, trial)),
+        ("UPDATE trials SET state = 'NO STATE' WHERE trial_id = ?", (trial,)),
+    )  # fmt: skip
+    with pytest.warns(SourceWarning, match="1 trial is broken"):
+        *_, hurt = read_tasks(str(path))
+    assert hurt.space.distributions["x"].low == -1
+    assert set(hurt.space) == {"x", "n", "c"}

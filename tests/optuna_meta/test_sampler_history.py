@@ -247,3 +247,9 @@ def test_a_study_that_is_named_twice_counts_once(url, tmp_path):
 def test_another_study_of_the_same_name_is_history(url):
     namesake = add_study(None, "one")
     assert names(url, namesake) == ["one", "two"]
+
+
+@pytest.mark.parametrize("source", ["~nosuchuser/x", "a\0b", "sqlite:///a\0b"])
+def test_a_source_that_is_no_path_is_an_error_of_its_own_with_a_stored_study(url, source):
+    with pytest.raises(SourceError):
+        StudyHistory(source).tasks(add_study(url, "new", n_trials=0))

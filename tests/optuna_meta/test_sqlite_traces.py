@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import optuna
@@ -197,3 +198,28 @@ def test_files_that_are_no_files_are_not_opened(tmp_path):
         for source in (str(tmp_path / name), f"sqlite:///{tmp_path / name}"):
             with pytest.raises(SourceError, match=r"neither a storage URL nor|there is no file"):
                 read_tasks(source)
+
+
+def test_threads_that_read_one_file_leave_no_descriptor_open(path):
+    def read(_) -> bytes:
+        return sqlite_file.head(path, 16)
+
+    former = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            assert set(pool.map(read, range(500))) == {sqlite_file.MAGIC}
+    finally:
+        sys.setswitchinterval(former)
+    found = path.stat()
+    assert (found.st_dev, found.st_ino) not in sqlite_file._open_files
+    assert not sqlite_file._is_open_elsewhere(-1, found)
+
+
+def test_a_descriptor_is_closed_once_nobody_else_has_the_file_open(path):
+    with path.open("rb"):
+        sqlite_file.head(path)
+        found = path.stat()
+        assert (found.st_dev, found.st_ino) in sqlite_file._open_files
+    sqlite_file.head(path)
+    assert not sqlite_file._is_open_elsewhere(-1, found)

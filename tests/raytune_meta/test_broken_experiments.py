@@ -13,7 +13,7 @@ from support.ray_folders import params, write_trial
 from metahpo.archive import ReadOptions, SourceError, SourceWarning
 from metahpo.archive.sources import read_history
 from optuna_meta import MetaSampler
-from raytune_meta import folders, read_experiment
+from raytune_meta import budget, folders, read_experiment
 from raytune_meta.experiment import RayReader
 from raytune_meta.inferred_space import infer_space
 
@@ -140,10 +140,10 @@ def test_reading_a_folder_is_bounded(tmp_path, monkeypatch):
     hurt = experiment_in(tmp_path, "hurt")
     files = [path for path in sorted(hurt.iterdir())[0].iterdir() if path.suffix == ".json"]
     size = sum(path.stat().st_size for path in files)
-    monkeypatch.setattr(folders, "LARGEST_FOLDER", 2 * size + size // 2)
+    monkeypatch.setattr(budget, "LARGEST_FOLDER", 2 * size + size // 2)
     with pytest.warns(SourceWarning, match=r"1 of 3 folders: .* bytes are read"):
         assert len(read_experiment(hurt, "eval/acc", "max").trials) == 2
-    monkeypatch.setattr(folders, "LONGEST_READ", -1.0)
+    monkeypatch.setattr(budget, "LONGEST_READ", -1.0)
     with pytest.raises(SourceError, match=r"3 of 3 folders: .* bytes are read in .* seconds"):
         read_experiment(hurt, "eval/acc", "max")
 
@@ -173,3 +173,37 @@ def test_a_study_beside_broken_trials_still_gets_suggestions(tmp_path):
     study = optuna.create_study(sampler=MetaSampler(history=tasks, seed=0))
     study.optimize(lambda trial: trial.suggest_float("model/lr", 1e-5, 1.0, log=True), n_trials=1)
     assert len(study.trials) == 1
+
+
+def test_folders_beyond_the_limit_are_the_last_ones_and_named(tmp_path, monkeypatch):
+    hurt = experiment_in(tmp_path, "hurt")
+    first = [path.name for path in sorted(hurt.iterdir())][:2]
+    monkeypatch.setattr(folders, "MOST_ENTRIES", 2)
+    for source in (str(hurt), f"file://{hurt}"):
+        found = folders.read_folder(source, budget.Budget())
+        assert [Path(trial.path).name for trial in found.trials] == first
+        assert found.left_out == ("1 folders after the first 2",)
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_the_experiments_of_one_source_share_what_is_read(tmp_path, monkeypatch, scheme):
+    for name in "abc":
+        experiment_in(tmp_path / "runs", name)
+    files = [path for path in (tmp_path / "runs").rglob("*") if path.is_file()]
+    size = sum(path.stat().st_size for path in files)
+    monkeypatch.setattr(budget, "LARGEST_FOLDER", size // 2)
+    with pytest.warns(SourceWarning, match="bytes are read"):
+        tasks = RayReader().read(f"{scheme}{tmp_path / 'runs'}", OPTIONS)
+    assert len(tasks) < 3
+    monkeypatch.setattr(budget, "LARGEST_FOLDER", size)
+    assert len(RayReader().read(f"{scheme}{tmp_path / 'runs'}", OPTIONS)) == 3
+
+
+def test_half_lines_are_not_joined_into_a_report(tmp_path):
+    hurt = experiment_in(tmp_path, "hurt")
+    first = sorted(hurt.iterdir())[0]
+    whole = '{"training_iteration": 1, "eval": {"acc": 0.25}}\n'
+    (first / "result.json").write_text(whole + '{"training_iteration": 2\n"eval": {"acc": 9.0}}\n')
+    with pytest.warns(SourceWarning, match="2 broken lines"):
+        task = read_experiment(hurt, "eval/acc", "max")
+    assert 9.0 not in [value for trial in task.trials for _, value in trial.curve]

@@ -6,9 +6,11 @@ import math
 import subprocess
 import sys
 from decimal import Decimal
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import optuna
@@ -315,7 +317,7 @@ def test_points_of_numpy_values_are_run_unchanged_and_saved_as_plain_numbers(tmp
     point = {"x": np.float32(0.5), "model": {"lr": np.float64(0.02)}}
     search = searcher(points_to_evaluate=[point])
     (config,) = run(search, [1])
-    assert isinstance(config["x"], np.float32)
+    assert [type(config["x"]), type(config["model"]["lr"])] == [float, float]
     search.save(str(tmp_path / "state"))
     again = MetaSearch()
     again.restore(str(tmp_path / "state"))
@@ -437,8 +439,12 @@ def test_a_reward_that_is_no_number_is_an_error(reward):
 def test_points_may_hold_arrays_where_the_space_has_objects(tmp_path):
     start = np.zeros(3)
     space = {"x": tune.uniform(0, 1), "start": tune.choice([start, np.ones(3)])}
-    search = MetaSearch(space, "loss", "min", points_to_evaluate=[{"x": 0.5, "start": start}])
+    points = [{"x": 0.5, "start": array} for array in space["start"].categories]
+    search = MetaSearch(space, "loss", "min", points_to_evaluate=points)
     assert search.suggest("a")["start"] is start
+    assert search.suggest("b")["start"] is points[1]["start"]
+    ran = [search._ledger[trial_id].configuration["start"] for trial_id in "ab"]
+    assert ran[0] != ran[1]
     search.save(str(tmp_path / "state"))
 
 
@@ -859,3 +865,55 @@ def test_without_ray_the_error_says_what_to_install(monkeypatch):
         _ = package.MetaSearch
     with pytest.raises(AttributeError):
         _ = package.nothing
+
+
+@pytest.mark.parametrize(
+    "number",
+    [torch.tensor(0.5), torch.tensor([0.5]), Decimal("0.5"), Fraction(1, 2), np.array([0.5]),
+     np.float32(0.5), np.array(0.5), 0.5],
+    ids=lambda number: f"{type(number).__name__}",
+)  # fmt: skip
+def test_points_may_hold_numbers_of_any_library(number: Any) -> None:
+    space = {"lr": tune.uniform(0.0, 1.0), "layers": [tune.uniform(0.0, 1.0), 7]}
+    point = {"lr": number, "layers": [number, 8]}
+    search = MetaSearch(space, "loss", "min", points_to_evaluate=[point], seed=0)
+    ran = search.suggest("a")
+    assert ran == {"lr": 0.5, "layers": [0.5, 8]}
+    assert type(ran["lr"]) is type(ran["layers"][0]) is float
+    assert search._ledger["a"].configuration == {"lr": 0.5, "layers/0": 0.5}
+    assert search._ledger["a"].decision is None
+    learned = MetaSearch(
+        space, "loss", "min", points_to_evaluate=[point], evaluated_rewards=[number], seed=0
+    )
+    learned.suggest("b")
+    assert learned._ledger["evaluated-0"].configuration == {"lr": 0.5, "layers/0": 0.5}
+
+
+def test_what_is_no_value_of_a_domain_is_left_out_of_a_point_and_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    space = {
+        "lr": tune.uniform(0.0, 1.0),
+        "net": tune.choice([{"kind": "svm"}, {"kind": "tree", "depth": tune.randint(1, 5)}]),
+        "sizes": [tune.randint(1, 5)],
+    }
+    point = {"lr": np.array([0.1, 0.2]), "net": {"kind": "forest"}, "sizes": [1, 2], "more": 3}
+    search = MetaSearch(space, "loss", "min", points_to_evaluate=[point], seed=0)
+    with caplog.at_level("WARNING"):
+        ran = search.suggest("a")
+    assert "'lr', 'net', 'sizes'" in caplog.text
+    assert ran is not None
+    assert ran["more"] == 3
+    assert search._ready_space().read(ran) == search._ledger["a"].configuration
+
+
+def test_choices_of_numbers_of_other_libraries_are_plain_and_restored(tmp_path: Path) -> None:
+    space = {"a": tune.choice([Decimal(1), Decimal("2.5")]), "b": tune.choice([Fraction(1, 2), 3])}
+    search = MetaSearch(space, "loss", "min", seed=0)
+    first = search.suggest("a")
+    assert first is not None
+    assert {type(value) for value in first.values()} <= {int, float}
+    search.save(str(tmp_path / "state"))
+    restored = MetaSearch(metric="loss", mode="min")
+    restored.restore(str(tmp_path / "state"))
+    assert restored.suggest("b") is not None

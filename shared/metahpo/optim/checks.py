@@ -56,6 +56,10 @@ def check_group(group: dict[str, Any]) -> None:
     group["num_steps"] = int(num_steps)
     if num_steps < 1:
         raise ValueError(f"num_steps must be at least 1, got {num_steps}")
+    for option in ("embedding", "guard", "foreach"):
+        value = group[option]
+        if not isinstance(value, bool) and not (option == "foreach" and value is None):
+            raise ValueError(f"{option} must be True or False, got {value!r}")
     for option in ("weight_decay", "lr"):
         if not (math.isfinite(group[option]) and group[option] >= 0):
             hint = " (lr scales the step; the default is 1)" if option == "lr" else ""

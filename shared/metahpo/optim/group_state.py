@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metahpo.optim.guard import GuardState, Measurements, Verdict, after_step
+from metahpo.optim.guard import GuardState, Measurements, after_step
 from metahpo.optim.schedule import LARGEST_LOSS, LossStatistics, shape, step_sizes
 from metahpo.optim.tensors import cosine, global_norm
 
@@ -52,9 +52,9 @@ def update_guard(
     measured = Measurements(
         global_norm(gradients), global_norm(parameters), cosine(gradients, momenta), loss
     )
-    state, verdict = after_step(GuardState(*group["guard_state"]), measured)
+    state, may_step = after_step(GuardState(*group["guard_state"]), measured)
     group["guard_state"] = tuple(state)
-    return verdict is Verdict.TAKE, state.diverged
+    return may_step, state.diverged
 
 
 def group_step_sizes(

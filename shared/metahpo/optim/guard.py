@@ -11,7 +11,6 @@ The state is a tuple of plain numbers, so that an optimizer can keep it in a par
 from __future__ import annotations
 
 import math
-from enum import Enum
 from typing import NamedTuple
 
 # Consecutive bad steps before the hand-over, and outliers before they count as the new scale.
@@ -34,18 +33,6 @@ DECREASES, DEVIATIONS, FRACTION = 1.0, 6.0, 0.5
 # of healthy trainings of 40 to 1,000 steps with rising losses the factor stayed below 1.7; in
 # those that blew up it was 1.8 to 11, and the cosine below 0.2.
 SLOW_DECAY, OUTGROWN, ALIGNED = 0.95, 1.75, 0.2
-
-
-class Verdict(Enum):
-    """What to do with a step.
-
-    Attributes:
-        TAKE: Nothing is wrong with it, or not yet surely enough.
-        SKIP: Its gradient is not finite or an outlier, and would spoil the momentum.
-    """
-
-    TAKE = "take"
-    SKIP = "skip"
 
 
 class Measurements(NamedTuple):
@@ -104,20 +91,23 @@ class GuardState(NamedTuple):
         return self.bad >= PATIENCE
 
 
-def after_step(state: GuardState, step: Measurements) -> tuple[GuardState, Verdict]:
+def after_step(state: GuardState, step: Measurements) -> tuple[GuardState, bool]:
     """Update the state with one more step, and judge it.
 
     Args:
         state: The state before the step.
         step: What was measured.
+
+    Returns:
+        The state, and whether the step may be taken: not if its gradient is not finite or an
+        outlier, which would spoil the momentum.
     """
     known = (step.gradient, step.parameter, step.loss or 0.0)
     if not all(map(math.isfinite, known)):
-        finite = math.isfinite(step.gradient)
-        return _counted(state, bad=True), Verdict.TAKE if finite else Verdict.SKIP
+        return _counted(state, bad=True), math.isfinite(step.gradient)
     if _is_outlier(state, step.gradient):
         blamed = _are_steps_to_blame(state, step.parameter)
-        return _with_outlier(_counted(state, bad=blamed), step.gradient), Verdict.SKIP
+        return _with_outlier(_counted(state, bad=blamed), step.gradient), False
     state = _with_norms(state._replace(outliers=0), step)
     blamed = _are_steps_to_blame(state, step.parameter)
     bad = max(state.parameter, 1.0) * PARAMETER_GROWTH < step.parameter
@@ -126,7 +116,7 @@ def after_step(state: GuardState, step: Measurements) -> tuple[GuardState, Verdi
         if not absurd:
             state = _with_loss(state, step.loss, reference=not blamed)
         bad |= absurd or (blamed and _is_loss_high(state))
-    return _counted(_with_slow_parameter(state, step.parameter), bad=bad), Verdict.TAKE
+    return _counted(_with_slow_parameter(state, step.parameter), bad=bad), True
 
 
 def _counted(state: GuardState, *, bad: bool) -> GuardState:

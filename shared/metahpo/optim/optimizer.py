@@ -20,7 +20,7 @@ from metahpo.optim.fixed import fixed_direction, fixed_mixtures, uses_slow_momen
 from metahpo.optim.group_state import INITIAL, clipped, cpu_number, group_step_sizes, update_guard
 from metahpo.optim.groups import parameter_groups
 from metahpo.optim.rule import Moments, accumulate_, direction, kind_of, layer_scale
-from metahpo.optim.state_checks import check_state_dict
+from metahpo.optim.state_checks import MOMENTS, check_state_dict
 from metahpo.optim.tensors import (
     as_batch,
     matrix_shape,
@@ -32,8 +32,6 @@ from metahpo.optim.weights import check_weights, shipped_weights
 
 # AdamW's default, for steps after the hand-over.
 ADAMW_EPSILON = 1e-8
-# Keys of the state, in the order of ``Moments``.
-MOMENTS = ("momentum", "second_moment", "slow_momentum")
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -158,7 +156,7 @@ class LearnedOptimizer(Optimizer):
             lambda _: self._restore_precision(loaded), prepend=True
         )
         try:
-            super().load_state_dict(state_dict)
+            super().load_state_dict(dict(state_dict))
         finally:
             before.remove()
             after.remove()

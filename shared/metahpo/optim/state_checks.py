@@ -17,6 +17,8 @@ from metahpo.optim.checks import check_group
 from metahpo.optim.group_state import INITIAL
 from metahpo.optim.tensors import real_view
 
+# Keys of a parameter's state, in the order of ``Moments``.
+MOMENTS = ("momentum", "second_moment", "slow_momentum")
 # What every group holds besides its parameters.
 OPTIONS = (*INITIAL, "num_steps", "weight_decay", "guard", "foreach")
 # A group's state in plain numbers, and how many.
@@ -40,6 +42,10 @@ def check_state_dict(
     if not isinstance(state_dict, Mapping) or not {"state", "param_groups"} <= state_dict.keys():
         raise ValueError(f"state_dict must have 'state' and 'param_groups'; {REMEDY}")
     saved = state_dict["param_groups"]
+    if not isinstance(saved, list | tuple) or not isinstance(state_dict["state"], Mapping):
+        raise ValueError(
+            f"state_dict must have a list of 'param_groups' and a dictionary 'state'; {REMEDY}"
+        )
     if len(saved) != len(groups):
         raise ValueError(
             f"state_dict has {len(saved)} parameter groups, this optimizer has {len(groups)}"
@@ -50,6 +56,10 @@ def check_state_dict(
 
 
 def _check_group(record: Mapping[str, Any], count: int, name: str) -> None:
+    if not isinstance(record, Mapping) or not isinstance(record.get("params"), list | tuple):
+        raise ValueError(f"{name} must be a dictionary with a list of 'params'; {REMEDY}")
+    if not all(isinstance(number, int | str) for number in record["params"]):
+        raise ValueError(f"{name} must number its parameters, got {record['params']!r}")
     if len(record["params"]) != count:
         raise ValueError(
             f"{name} has {len(record['params'])} parameters, that of this optimizer has {count}"
@@ -92,13 +102,16 @@ def _check_parameters(
     moments: Sequence[str],
 ) -> None:
     numbers = [number for record in saved for number in record["params"]]
+    if len(set(numbers)) < len(numbers):
+        raise ValueError("state_dict has a parameter in its groups twice")
     parameters = [parameter for group in groups for parameter in group["params"]]
     of_number = dict(zip(numbers, parameters, strict=True))
     for number, state in states.items():
         if number not in of_number:
             raise ValueError(f"state_dict has a state of {number!r}, which is in no group")
-        if state:
-            name = f"the state of parameter {number} in state_dict"
+        name = f"the state of parameter {number} in state_dict"
+        # PyTorch keeps an empty one of parameters without a gradient.
+        if not isinstance(state, Mapping) or state:
             _check_state(state, of_number[number], moments, name)
 
 
@@ -107,6 +120,8 @@ def _check_state(
 ) -> None:
     if not isinstance(state, Mapping) or not {"step", "momentum"} <= state.keys():
         raise ValueError(f"{name} has {_names(state)}, expected step and momentum; {REMEDY}")
+    if unknown := [key for key in state if key not in ("step", *MOMENTS)]:
+        raise ValueError(f"{name} has {', '.join(map(str, unknown))}, which is unknown; {REMEDY}")
     if missing := [moment for moment in moments if moment not in state]:
         raise ValueError(
             f"state_dict lacks {', '.join(missing)}, which these weights require; "

@@ -12,11 +12,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
+from metahpo.atomic_file import replaced_whole
 from metahpo.optim import rule, schedule
 
 SHIPPED = "weights.safetensors"
 # Bytes of a file, thousands of times those of one; and what trained weights never reach.
-LARGEST_FILE, LARGEST_WEIGHT = 2**26, 1e6
+LARGEST_WEIGHTS_FILE, LARGEST_WEIGHT = 2**26, 1e6
 # Positions among the candidates (see rule.py): the gradient, its fast momentum, and that momentum
 # over the root of the second moment.
 GRADIENT, MOMENTUM, ADAM = 0, 1, 4
@@ -71,10 +72,9 @@ def initial_weights(seed: int = 0) -> dict[str, Tensor]:
 
 def save_weights(weights: dict[str, Tensor], path: Path, **metadata: str) -> None:
     """Write weights and metadata as a safetensors file, atomically."""
-    temporary = path.with_name(path.name + ".tmp")
     contiguous = {name: tensor.contiguous() for name, tensor in weights.items()}
-    save_file(contiguous, temporary, metadata)
-    temporary.replace(path)
+    with replaced_whole(path) as temporary:
+        save_file(contiguous, temporary, metadata)
 
 
 def load_weights(path: str | Path) -> dict[str, Tensor]:
@@ -88,8 +88,8 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
         OSError: The file cannot be read.
     """
     file = Path(path)
-    if file.exists() and not (file.is_file() and file.stat().st_size <= LARGEST_FILE):
-        raise WeightsError(f"{path} is not a file of at most {LARGEST_FILE:,} bytes")
+    if file.exists() and not (file.is_file() and file.stat().st_size <= LARGEST_WEIGHTS_FILE):
+        raise WeightsError(f"{path} is not a file of at most {LARGEST_WEIGHTS_FILE:,} bytes")
     return _checked(file.read_bytes(), str(path))
 
 

@@ -15,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from metahpo.atomic_file import replaced_whole
 from metahpo.surrogate.networks.network_file import UNREADABLE, check_shapes
 from metahpo.train import TrainingError
 
@@ -27,10 +28,9 @@ def write_checkpoint(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
 ) -> None:
     """Write tensors and a JSON record to one file, atomically."""
-    temporary = path.with_suffix(".tmp")
     copies = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
-    save_file(copies, temporary, {"state": json.dumps(metadata)})
-    temporary.replace(path)
+    with replaced_whole(path) as temporary:
+        save_file(copies, temporary, {"state": json.dumps(metadata)})
 
 
 def read_checkpoint(path: Path, device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from metahpo.archive.limits import parse_json
+from metahpo.atomic_file import replaced_whole
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -27,7 +28,7 @@ LARGEST_SIZE = 1024
 # Layers, the sizes of which are all in a list where they differ.
 MOST_LAYERS = 64
 # Bytes of a file: a hundred times those of the networks that ship.
-LARGEST_FILE = 2**29
+LARGEST_WEIGHTS_FILE = 2**29
 # What trained weights never reach, and products of which stay far from overflow.
 LARGEST_WEIGHT = 1e6
 # Everything that broken files were seen to raise in the libraries that read and build.
@@ -60,9 +61,9 @@ def write_network(network: nn.Module, architecture: Any, path: Path, **metadata:
         **metadata: More entries of the file's header.
     """
     tensors = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
-    temporary = path.with_suffix(".tmp")
-    save_file(tensors, temporary, {**metadata, "architecture": json.dumps(asdict(architecture))})
-    temporary.replace(path)
+    header = {**metadata, "architecture": json.dumps(asdict(architecture))}
+    with replaced_whole(path) as temporary:
+        save_file(tensors, temporary, header)
 
 
 def read_network(
@@ -88,8 +89,8 @@ def read_network(
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}; make weights with `{command}`")
     try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise ValueError(f"it has more than {LARGEST_FILE:,} bytes")
+        if path.stat().st_size > LARGEST_WEIGHTS_FILE:
+            raise ValueError(f"it has more than {LARGEST_WEIGHTS_FILE:,} bytes")
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             sizes = _sizes(metadata["architecture"])

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import t as student
 
+from metahpo.atomic_file import replaced_whole
 from metahpo.surrogate.neural.neural_process import NeuralProcess
 from metahpo.surrogate.neural.pretrained import WeightsError, default_weights, load_weights
 from metahpo.tasks.space import Array
@@ -218,9 +219,8 @@ def _copy(source: Path, target: Path) -> None:
     """Copy a file atomically, unless both are the same file."""
     if target.exists() and source.samefile(target):
         return
-    temporary = target.with_suffix(".tmp")
-    shutil.copyfile(source, temporary)
-    temporary.replace(target)
+    with replaced_whole(target) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 def _record(outcome: Outcome, settings: Settings) -> dict[str, object]:
