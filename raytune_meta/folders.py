@@ -22,9 +22,8 @@ from typing import Any, TypeAlias
 import fsspec
 
 from metahpo.archive import SourceError, UnrecognisedSourceError
-from metahpo.archive.errors import without_passwords
 from metahpo.archive.limits import LARGEST_FOLDER, LARGEST_PART, LONGEST_READ, MOST_ENTRIES
-from metahpo.archive.shown import cause_of, encodable, reason_of
+from metahpo.archive.shown import cause_of, encodable, reason_of, shown_source
 
 PARAMS, RESULTS, ERRORS = "params.json", "result.json", "error.txt"
 # What lies in an experiment's folder before its first trial.
@@ -127,7 +126,7 @@ def read_folder(path: str) -> ExperimentFolder:
 
 def _name(path: str) -> str:
     """Return the last part of a path or URL, which may be where a URL's password stands."""
-    return encodable(posixpath.basename(without_passwords(path.rstrip("/"))))
+    return encodable(posixpath.basename(shown_source(path.rstrip("/"))))
 
 
 def read_folders(path: str) -> Iterator[ExperimentFolder]:
