@@ -12,8 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from metahpo.archive import SourceError, UnrecognisedSourceError
-from metahpo.archive.errors import without_passwords
-from metahpo.archive.shown import cause_of, reason_of
+from metahpo.archive.shown import cause_of, reason_of, without_passwords
 from optuna_meta.database import NotReadableInPlace, read_studies
 from optuna_meta.sqlite_file import check_size, needs_copy, private_copy
 from optuna_meta.stored_study import StoredStudy

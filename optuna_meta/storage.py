@@ -22,8 +22,8 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 
 from metahpo.archive import ReadOptions, SourceWarning, UnrecognisedSourceError
-from metahpo.archive.errors import EmptySourceError, without_passwords
-from metahpo.archive.shown import reason_of
+from metahpo.archive.errors import EmptySourceError
+from metahpo.archive.shown import reason_of, shown_source
 from metahpo.tasks.task import Task
 from optuna_meta._optuna import (
     engine_of,
@@ -205,7 +205,7 @@ def _objectives(count: int) -> str:
 def _named(source: Source) -> str:
     """Return a source as it may be shown and archived: without its password."""
     if isinstance(source, str):
-        return without_passwords(source)
+        return shown_source(source)
     if isinstance(source, Study):
         return f"study {source.study_name!r}"
     engine = engine_of(source)

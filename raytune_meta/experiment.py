@@ -21,9 +21,8 @@ from metahpo.archive import (
     SourceWarning,
     UnrecognisedSourceError,
 )
-from metahpo.archive.errors import without_passwords
 from metahpo.archive.limits import MOST_HYPERPARAMETERS
-from metahpo.archive.shown import encodable
+from metahpo.archive.shown import encodable, shown_source
 from metahpo.tasks.space import Space
 from metahpo.tasks.task import Task
 from raytune_meta.budget import Budget
@@ -180,7 +179,7 @@ def _task(folder: ExperimentFolder, options: ReadOptions, left_out: list[str]) -
     left_out += problems
     reported.sort(key=_started)
     trials = as_trials([_within(trial, space) for trial in reported], mode)
-    source = encodable(without_passwords(path))
+    source = encodable(shown_source(path))
     return Task(folder.name, space, trials, created=trials[0].started, source=source)
 
 

@@ -21,9 +21,8 @@ from typing import Any, TypeAlias
 import fsspec
 
 from metahpo.archive import SourceError, UnrecognisedSourceError
-from metahpo.archive.errors import without_passwords
 from metahpo.archive.limits import LARGEST_PART, MOST_ENTRIES
-from metahpo.archive.shown import cause_of, encodable, reason_of
+from metahpo.archive.shown import cause_of, encodable, reason_of, shown_source
 from raytune_meta.budget import Budget
 
 PARAMS, RESULTS, ERRORS = "params.json", "result.json", "error.txt"
@@ -122,7 +121,7 @@ def read_folder(path: str, budget: Budget) -> ExperimentFolder:
 
 def _name(path: str) -> str:
     """Return the last part of a path or URL, which may be where a URL's password stands."""
-    return encodable(posixpath.basename(without_passwords(path.rstrip("/"))))
+    return encodable(posixpath.basename(shown_source(path.rstrip("/"))))
 
 
 def read_folders(path: str, budget: Budget) -> Iterator[ExperimentFolder]:

@@ -146,6 +146,7 @@ CIRCLE = (
     [
         ("name", "[" * 1000 + "]" * 1000, "nested too deeply"),
         ("name", '"' + "x" * 10_001 + '"', "10,001 characters"),
+        ("source", '"' + "x" * 10_001 + '"', "10,001 characters"),
         ("name", "null", "name of the task must be a JSON str, got None"),
         ("created", "1e300", "no date"),
         ("created", "1" + "0" * 400, "creation time is too large"),

@@ -12,7 +12,14 @@ from optuna.distributions import FloatDistribution
 from metahpo import Archive, Space, Task, Trial, cli
 from metahpo.archive import ReadOptions, SourceError
 from metahpo.archive.errors import ArchiveError, SourceWarning
-from metahpo.archive.shown import message_of, printable, reason_of, without_passwords
+from metahpo.archive.shown import (
+    holds_secrets,
+    message_of,
+    printable,
+    reason_of,
+    shown_source,
+    without_passwords,
+)
 from metahpo.archive.sources import read_history
 from optuna_meta import MetaSampler, explain
 from optuna_meta.storage import read_tasks
@@ -99,11 +106,27 @@ def check_failure(read, url: str, caplog, capsys) -> None:
             assert SECRET not in record.getMessage() + str(record.exc_info)
 
 
-@pytest.mark.parametrize("read", [read_as_history, read_as_experiment, read_tasks])
+@pytest.mark.parametrize("read", [read_as_history, read_as_experiment, read_tasks, open_archive])
 @pytest.mark.parametrize("url", SIMPLE)
 def test_an_error_shows_no_secret(read, url, caplog, capsys):
     caplog.set_level(logging.DEBUG)
     check_failure(read, url, caplog, capsys)
+
+
+@pytest.mark.parametrize("password", [f"{SECRET}/xyzzy", f"a {SECRET}", f"{SECRET}@x:y"])
+@pytest.mark.parametrize("scheme", ["ftp", "sftp", "nosuch"])
+def test_an_archive_that_cannot_be_opened_shows_no_secret(scheme, password, caplog, capsys):
+    url = f"{scheme}://user:{password}@127.0.0.1:1/x"
+    check_failure(open_archive, url, caplog, capsys)
+    check_failure(read_as_history, url, caplog, capsys)
+
+
+def test_an_archived_task_names_no_password_with_a_blank(tmp_path):
+    archive = Archive(tmp_path)
+    trials = (Trial({"x": 0.5}, 1.0),)
+    archive.add(Task("a", SPACE, trials, source=f"sftp://u:pa {SECRET}@h/x"))
+    (task,) = archive.tasks()
+    assert task.source == "sftp://u:***@h/x"
 
 
 @pytest.mark.slow
@@ -135,10 +158,67 @@ def test_a_text_with_urls_in_it_shows_no_secret(url):
     "text",
     ["s3://bucket/a:b@c", "sqlite:////tmp/a@b.db", "mysql://user@host/db", "a:b@c", "C:\\x\\y@z",
      "/data/key=3/run", "skipped 2 studies of sqlite:////tmp/x.db: 'a' (no finished trial)",
-     "https://host/x?a=b&c=d", "monkey=3", "12:30:45 by user@host"],
+     "https://host/x?a=b&c=d", "monkey=3", "12:30:45 by user@host",
+     "tokenizer=bpe", "https://host/x?max_tokens=512", "study 'model:resnet:50@v2'",
+     "n_tokens = 5", "sftp://me@host:22/data/model@v2", "if token == x"],
 )  # fmt: skip
 def test_texts_without_secrets_stay(text):
     assert without_passwords(text, text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("host=h password=hunter2x user=u", "host=h password=*** user=u"),
+        ("host=h password = hunter2x", "host=h password = ***"),
+        ("host=h,password=hunter2x", "host=h,password=***"),
+        ("password='a hunter2x' user=u", "password=***' user=u"),
+        ('password="a hunter2x"', 'password=***"'),
+        ("a://me@corp:hunter2x@host/b", "a://me@corp:***@host/b"),
+        ("a://me%40corp:hunter2x@host/b", "a://me%40corp:***@host/b"),
+    ],
+)
+def test_a_secret_alone_is_hidden(text, shown):
+    assert without_passwords(text) == shown
+    assert holds_secrets(text)
+
+
+@pytest.mark.parametrize("url", [*SIMPLE, *ODD])
+def test_a_name_of_a_source_is_shown_without_secrets_and_once_and_for_all(url):
+    shown = shown_source(url)
+    assert SECRET not in shown
+    assert shown_source(shown) == shown
+    assert not holds_secrets(shown)
+
+
+# Of lengths at which quadratic time takes many minutes.
+HOSTILE = ["a:", "key", "://", ";\\", "password =", "//a@"]
+MORE_HOSTILE = ["?key", "?", "//", "a.", ":/", ":\\", "password=", "?key=", "%3A", "%3A%2F", "@",
+                "password='", "password='\\", "//a:", "http:", "&sig=1&", "\\' ", "?%", "a b ",
+                "%40", "/a@b:", "pwd1", "x=", "token='\"", ";"]  # fmt: skip
+
+
+@pytest.mark.timeout(100)
+@pytest.mark.parametrize("part", HOSTILE)
+def test_a_text_of_somebody_else_takes_linear_time(part):
+    text = f"?{part * (5 * 10**5 // len(part))}@"
+    assert without_passwords(text)
+    assert reason_of(ValueError(text), text)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(100)
+@pytest.mark.parametrize("part", [*HOSTILE, *MORE_HOSTILE])
+@pytest.mark.parametrize(("before", "after"), [("?", "@"), ("u://a:", "@h")])
+def test_any_text_of_somebody_else_takes_linear_time(part, before, after):
+    text = before + part * (5 * 10**5 // len(part)) + after
+    assert shown_source(text)
+    assert without_passwords(text, text)
+
+
+def test_a_source_with_thousands_of_secrets_takes_linear_time():
+    text = "?" + "".join(f"sig={number}!a&" for number in range(10**4))
+    assert "123!a" not in without_passwords(text, text)
 
 
 # ---- where a source's name is kept ---------------------------------------------------------

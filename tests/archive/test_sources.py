@@ -19,7 +19,8 @@ from metahpo.archive import (
     UnrecognisedSourceError,
     sources,
 )
-from metahpo.archive.errors import SourceWarning, without_passwords
+from metahpo.archive.errors import SourceWarning
+from metahpo.archive.shown import without_passwords
 from metahpo.archive.sources import checked_sources, read_history, without_copies
 
 SPACE = Space({"x": FloatDistribution(0, 1)})

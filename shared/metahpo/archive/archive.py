@@ -35,10 +35,11 @@ from typing import TypeAlias
 import pyarrow as pa
 
 from metahpo.archive.display_names import with_unique_names
-from metahpo.archive.errors import ArchiveError, ArchiveWarning, without_passwords
+from metahpo.archive.errors import ArchiveError, ArchiveWarning
 from metahpo.archive.file_names import FileName, identity_of
 from metahpo.archive.folder_reading import listed, read_folder
 from metahpo.archive.place import Entry, Place
+from metahpo.archive.shown import shown_source
 from metahpo.archive.task_file import ArchivedTask, read_task
 from metahpo.archive.task_table import UnarchivableTaskError, to_table
 from metahpo.tasks.task import Task
@@ -71,7 +72,7 @@ class Archive:
         self.path = self._place.path
 
     def __repr__(self) -> str:
-        return f"Archive({without_passwords(self.path)!r})"
+        return f"Archive({shown_source(self.path)!r})"
 
     # ---- writing ---------------------------------------------------------------------------
 

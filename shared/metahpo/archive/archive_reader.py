@@ -5,6 +5,7 @@ from __future__ import annotations
 from metahpo.archive.archive import Archive
 from metahpo.archive.errors import ArchiveError, UnrecognisedSourceError
 from metahpo.archive.reader import ReadOptions
+from metahpo.archive.shown import cause_of
 from metahpo.tasks.task import Task
 
 
@@ -25,17 +26,19 @@ class ArchiveReader:
         Raises:
             UnrecognisedSourceError: Where there is no archive, or no file of it can be read.
         """
+        path = source.path if isinstance(source, Archive) else source
         try:
             archive = source if isinstance(source, Archive) else Archive(source)
             tasks = archive.tasks()
             files = 0 if tasks else len(archive)
         except ArchiveError as error:
-            raise UnrecognisedSourceError(str(error)) from error
+            raise UnrecognisedSourceError(str(error), path) from cause_of(error, path)
         if files:
             raise UnrecognisedSourceError(
-                f"none of the {files} Parquet files in {archive.path} is an archived task that "
-                "can be read (a warning names each)"
+                f"none of the {files} Parquet files in {path} is an archived task that "
+                "can be read (a warning names each)",
+                path,
             )
         if not tasks:
-            raise UnrecognisedSourceError(f"there are no Parquet files in {archive.path}")
+            raise UnrecognisedSourceError(f"there are no Parquet files in {path}", path)
         return tasks

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from metahpo.archive.shown import message_of
-from metahpo.archive.shown import without_passwords as without_passwords
 
 
-class SourceError(ValueError):
+class _WithoutSecrets(Exception):
+    def __init__(self, message: str, source: object = "") -> None:
+        super().__init__(message_of(message, source if isinstance(source, str) else ""))
+
+
+class SourceError(_WithoutSecrets, ValueError):
     """A source of past tasks cannot be read.
 
     Args:
@@ -14,9 +18,6 @@ class SourceError(ValueError):
         source: The source's name as the user gave it, if it is a string: its secrets are hidden
             wherever the message quotes them.
     """
-
-    def __init__(self, message: str, source: object = "") -> None:
-        super().__init__(message_of(message, source if isinstance(source, str) else ""))
 
 
 class UnrecognisedSourceError(SourceError):
@@ -27,7 +28,7 @@ class EmptySourceError(SourceError):
     """A source was recognised and holds no task."""
 
 
-class SourceWarning(UserWarning):
+class SourceWarning(_WithoutSecrets, UserWarning):
     """Part of a source was skipped.
 
     Args:
@@ -35,20 +36,14 @@ class SourceWarning(UserWarning):
         source: As in ``SourceError``.
     """
 
-    def __init__(self, message: str, source: object = "") -> None:
-        super().__init__(message_of(message, source if isinstance(source, str) else ""))
 
-
-class ArchiveError(ValueError):
+class ArchiveError(_WithoutSecrets, ValueError):
     """An archive cannot be read, or a task cannot be written to it.
 
     Args:
         message: Which archive or task, and why; passwords in it are hidden.
         source: As in ``SourceError``.
     """
-
-    def __init__(self, message: str, source: object = "") -> None:
-        super().__init__(message_of(message, source if isinstance(source, str) else ""))
 
 
 class ArchiveWarning(SourceWarning):

@@ -25,7 +25,7 @@ from fsspec.spec import AbstractFileSystem
 from metahpo.archive.errors import ArchiveError
 from metahpo.archive.file_names import SUFFIX, FileName
 from metahpo.archive.limits import FILE_BYTES, LEFT_OVER
-from metahpo.archive.shown import printable
+from metahpo.archive.shown import cause_of, reason_of
 
 # Readers skip names that begin with a dot; so do pandas and Arrow.
 _UNFINISHED = re.compile(rf"\.[0-9a-f]{{32}}{re.escape(SUFFIX)}")
@@ -216,14 +216,14 @@ class Place:
         except FileNotFoundError as error:
             if doing in ("list", "read from"):
                 raise
-            raise self._error(doing, error) from error
+            raise self._error(doing, error) from cause_of(error, self.path)
         # Backends raise OSError, ValueError, TypeError, NotImplementedError, and their own.
         except Exception as error:
-            raise self._error(doing, error) from error
+            raise self._error(doing, error) from cause_of(error, self.path)
 
     def _error(self, doing: str, error: Exception) -> ArchiveError:
-        why = str(error) or type(error).__name__
-        return ArchiveError(printable(f"cannot {doing} the archive at {self.path}: {why}"))
+        why = reason_of(error, self.path)
+        return ArchiveError(f"cannot {doing} the archive at {self.path}: {why}", self.path)
 
 
 def _check_protocols(url: str) -> None:

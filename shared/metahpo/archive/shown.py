@@ -10,30 +10,15 @@ import re
 from collections.abc import Iterator
 from urllib.parse import quote, unquote
 
+from metahpo.archive.secret_spans import secret_spans
+
 HIDDEN = "***"
 # A name that somebody chose may be megabytes long; a message is not.
 LONGEST_MESSAGE = 2000
 
-# What precedes user and password: "://", and how people mistype it; also percent-encoded.
-_START = r"(?:[:;][/\\]+|//|%3A(?:%2F)+|\b[a-z][\w+.-]*:(?!:|[^:/@\s]*:/))"
-# A password may itself hold ":", "/" or "@" where somebody forgot to escape it.
-_USER = r"[^:/@\s%]*"
-_USER_AND_PASSWORD = re.compile(rf"({_START}{_USER})(:|%3A)(?P<secret>\S*)(?=@|%40)", re.I)
-_LONE_START = re.compile(rf"({_START}{_USER})(?::|%3A)(?P<secret>.*)(?:@|%40)", re.I | re.S)
-# A user name of such length is an access token.
-_TOKEN = re.compile(r"((?:[:;][/\\]+|//))(?P<secret>[^:/@\s]{20,})(?=@)")
-_NAMES = "pass|pwd|secret|token|sig|credential|key|auth|sas|jwt|session"
-_IN_QUERY = r"(?:[?&;#]|%3F|%26|%3B)"
-# Its value ends at the next option or blank, but for the punctuation of the sentence around it.
-_VALUE = r"(?P<secret>[^&\s]*?)(?=['\")\]}>,.;:]*(?:&|\s|$))"
-_OPTION = re.compile(
-    rf"({_IN_QUERY}(?:(?!{_IN_QUERY})[^=\s])*?(?:{_NAMES})(?:(?!{_IN_QUERY})[^=\s])*?(?:=|%3D))"
-    rf"{_VALUE}",
-    re.I,
-)
-# As in the connection strings that drivers print: "host=h password=p".
-_WORD = re.compile(rf"((?<![\w/])\w*(?:password|passwd|pwd|secret|token)\w*=){_VALUE}", re.I)
-_DELIMITERS = re.compile(r"[\W_]+")
+# Of a source's name, characters in which secrets to look for elsewhere are sought.
+_LONGEST_SOURCE = 10 * LONGEST_MESSAGE
+_DELIMITERS, _WORD = re.compile(r"[\W_]+"), re.compile(r"\w+")
 # Shorter parts of a password are also parts of many words.
 _SHORTEST_PART = 3
 
@@ -50,12 +35,12 @@ def without_passwords(text: str, source: str = "") -> str:
         source: The source that the text is about, if there is one: its secrets, and parts of them
             as drivers quote them, are replaced wherever they occur.
     """
-    for part in sorted(_parts(source, _SHORTEST_PART), key=len, reverse=True):
-        text = re.sub(rf"(?<!\w){re.escape(part)}(?!\w)", HIDDEN, text)
-    text = _USER_AND_PASSWORD.sub(rf"\1\2{HIDDEN}", text)
-    for pattern in (_TOKEN, _OPTION, _WORD):
-        text = pattern.sub(rf"\1{HIDDEN}", text)
-    return text
+    return _hidden(_without_parts(text, source), lone=False)
+
+
+def shown_source(name: str) -> str:
+    """Return the whole name of a source as it may be shown and kept: without its secrets."""
+    return without_passwords(_hidden(name, lone=True), name)
 
 
 def holds_secrets(source: str) -> bool:
@@ -72,7 +57,7 @@ def reason_of(error: BaseException, source: str = "") -> str:
             the error's class is returned.
     """
     kind = type(error).__name__
-    lines = str(error).splitlines()
+    lines = str(error)[:_LONGEST_SOURCE].splitlines()
     if not lines or any(part in lines[0] for part in _parts(source, 2)):
         return kind
     known = isinstance(error, OSError | ValueError)
@@ -112,9 +97,28 @@ def encodable(name: str) -> str:
 
 
 def _secrets(source: str) -> Iterator[str]:
-    # The source is one URL as a whole, so that a password in it may hold blanks.
-    for pattern in (_LONE_START, _TOKEN, _OPTION, _WORD):
-        yield from (found["secret"] for found in pattern.finditer(source) if found["secret"])
+    source = source[:_LONGEST_SOURCE]
+    spans = secret_spans(source, lone=True)
+    return (source[start:end] for start, end in spans if source[start:end] != HIDDEN)
+
+
+def _hidden(text: str, *, lone: bool) -> str:
+    pieces: list[str] = []
+    end = 0
+    for start, next_end in secret_spans(text, lone=lone):
+        pieces += text[end:start], HIDDEN
+        end = next_end
+    return "".join([*pieces, text[end:]])
+
+
+def _without_parts(text: str, source: str) -> str:
+    """Return a text without a source's secrets, and their parts as drivers quote them."""
+    parts = _parts(source, _SHORTEST_PART)
+    words = {part for part in parts if _DELIMITERS.search(part) is None}
+    for part in sorted(parts - words, key=len, reverse=True):
+        text = text.replace(part, HIDDEN) if len(part) >= _SHORTEST_PART else text
+    # Whole words alone, and all at once, since a secret may have thousands.
+    return _WORD.sub(lambda word: HIDDEN if word[0] in words else word[0], text) if words else text
 
 
 def _parts(source: str, shortest: int) -> set[str]:

@@ -17,10 +17,9 @@ from metahpo.archive.errors import (
     EmptySourceError,
     SourceError,
     UnrecognisedSourceError,
-    without_passwords,
 )
 from metahpo.archive.reader import Reader, ReadOptions
-from metahpo.archive.shown import cause_of, reason_of
+from metahpo.archive.shown import cause_of, reason_of, shown_source, without_passwords
 from metahpo.tasks.task import Task
 
 READERS = "metahpo.readers"
@@ -140,7 +139,7 @@ def _read_source(source: object, options: ReadOptions) -> list[Task]:
 
 def _without_secrets(task: Task) -> Task:
     # Whoever wrote the archive, or the reader, may have kept a password.
-    shown = without_passwords(task.source)
+    shown = shown_source(task.source)
     return task if shown == task.source else replace(task, source=shown)
 
 

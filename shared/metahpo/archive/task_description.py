@@ -57,7 +57,7 @@ def described_task(description: Mapping[str, Any], trials: tuple[Trial, ...]) ->
         trials=trials,
         metafeatures=_metafeatures(description.get("metafeatures")),
         created=_created(description.get("created")),
-        source=_of(description.get("source"), str, "source"),
+        source=_name(description.get("source"), "source"),
     )
 
 

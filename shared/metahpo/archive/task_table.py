@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from metahpo.archive.digests import digest
 from metahpo.archive.errors import ArchiveError
-from metahpo.archive.shown import without_passwords
+from metahpo.archive.shown import shown_source
 from metahpo.tasks.task import Task, Trial
 
 FORMAT_VERSION = 2
@@ -139,7 +139,7 @@ def _description(task: Task) -> dict[str, Any]:
         "metafeatures": {name: float(value) for name, value in task.metafeatures.items()},
         "created": task.created,
         # A script may have given a URL as it is.
-        "source": without_passwords(task.source),
+        "source": shown_source(task.source),
     }
     # The column of steps holds floats.
     return description | ({"integer_steps": True} if _has_integer_steps(task) else {})

@@ -130,12 +130,12 @@ def _collect(options: argparse.Namespace) -> None:
         tasks = read_history(source, reading)
         outcomes += archive.extend(_with_progress(tasks, source))
     counts = ", ".join(f"{outcomes[outcome]} {outcome}" for outcome in Outcome)
-    print(f"{outcomes.total()} tasks to {message_of(archive.path)}: {counts}")
+    print(f"{outcomes.total()} tasks to {message_of(archive.path, archive.path)}: {counts}")
 
 
 def _with_progress(tasks: Sequence[Task], source: str) -> Iterable[Task]:
     # disable=None: no progress bar unless standard error is a terminal.
-    return tqdm(tasks, desc=message_of(source), unit="task", disable=None)
+    return tqdm(tasks, desc=message_of(source, source), unit="task", disable=None)
 
 
 # ---- show ----------------------------------------------------------------------------------
@@ -194,7 +194,8 @@ def _recommend(options: argparse.Namespace) -> None:
     inputs, target = read_table(options.data, options.target)
     tasks = Archive(options.archive).tasks()
     if not any(task.observed for task in tasks):
-        raise ArchiveError(f"no task with observed trials in {options.archive}")
+        message = f"no task with observed trials in {options.archive}"
+        raise ArchiveError(message, options.archive)
     from metahpo.metafeatures import extract
     from metahpo.recommendation.recommend import recommend
 
