@@ -19,7 +19,8 @@ from optuna.study import StudyDirection
 from sqlalchemy.exc import SQLAlchemyError
 
 from metahpo.archive import SourceError
-from metahpo.archive.limits import LONGEST_TEXT, MOST_ROWS, parse_json
+from metahpo.archive.bounded_json import parse_json
+from metahpo.archive.limits import LONGEST_TEXT, MOST_ROWS
 from metahpo.archive.shown import cause_of, reason_of
 from optuna_meta.constraints import LISTED, NAMED
 from optuna_meta.sqlite_bounds import bounded

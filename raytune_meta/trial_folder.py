@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from metahpo.archive.limits import check_depth, parse_json
+from metahpo.archive.bounded_json import check_depth, parse_json
 from metahpo.archive.shown import encodable, reason_of
 from metahpo.tasks.task import TrialState
 from raytune_meta.folders import (

@@ -26,6 +26,7 @@ from metahpo.archive import ArchiveError, ArchiveWarning, folder_reading, limits
 from metahpo.archive import archive as archive_module
 from metahpo.archive.file_names import FileName
 from metahpo.archive.task_file import read_task
+from metahpo.archive.task_table import to_table
 from optuna_meta import MetaSampler
 
 SPACE = Space({"x": FloatDistribution(0, 1)})
@@ -358,12 +359,22 @@ def test_a_file_that_could_not_be_written_whole_leaves_nothing(local):
     assert [number_of(task) for task in local] == [0]
 
 
-def test_an_empty_file_as_a_power_failure_leaves_is_written_again(local):
+@pytest.mark.parametrize("kept", [0, 100, -1])
+def test_a_damaged_file_as_a_power_failure_leaves_is_written_again(local, kept):
     (name,) = files(local)
-    Path(local.path, name).write_bytes(b"")
+    path = Path(local.path, name)
+    path.write_bytes(path.read_bytes()[:kept])
     assert local.add(version(0)) == "replaced"
     assert [number_of(task) for task in local] == [0]
     assert len(files(local)) == 1
+    assert local.add(version(0)) == "unchanged"
+
+
+def test_a_file_whose_content_was_changed_is_written_again(local):
+    (name,) = files(local)
+    Path(local.path, name).write_bytes(to_table(version(1)).to_parquet(1.0))
+    assert local.add(version(0)) == "replaced"
+    assert [number_of(task) for task in local] == [0]
 
 
 # ---- many processes ------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from metahpo.archive import (
     ArchiveWarning,
     SourceError,
     folder_reading,
+    limits,
     parquet_pages,
 )
 from metahpo.archive.file_names import FileName
@@ -148,7 +149,7 @@ CIRCLE = (
         ("name", '"' + "x" * 10_001 + '"', "10,001 characters"),
         ("source", '"' + "x" * 10_001 + '"', "10,001 characters"),
         ("name", "null", "name of the task must be a JSON str, got None"),
-        ("created", "1e300", "no date"),
+        ("created", "1e300", "not a date"),
         ("created", "1" + "0" * 400, "creation time is too large"),
         ("created", "NaN", "must be finite"),
         ("written", "true", "must be a number"),
@@ -263,7 +264,7 @@ def test_a_task_that_could_not_be_read_again_is_not_written(tmp_path):
         Task("t", space, created=float("nan")),
         Task("t", space, (huge,)),
         Task("t", space, (Trial({}, 1.0, curve=((float("nan"), 1.0),)),)),
-        Task("t", Space({f"x{i}": FloatDistribution(0, 1) for i in range(1001)})),
+        Task("t", Space({f"x{i}": FloatDistribution(0, 1) for i in range(2001)})),
     ):
         with pytest.raises(ArchiveError, match="cannot be archived"):
             archive.add(task)
@@ -350,16 +351,26 @@ def test_what_exceeds_a_limit_is_skipped_and_named(tmp_path, monkeypatch, limit,
         Archive(tmp_path / "other").add(GOOD)
 
 
+def test_what_is_read_of_a_study_can_be_archived(tmp_path):
+    names = [f"x{number}" for number in range(limits.MOST_HYPERPARAMETERS + 1)]
+    archive = Archive(tmp_path)
+    task = Task("wide", Space(dict.fromkeys(names[1:], FloatDistribution(0, 1))))
+    archive.add(task)
+    assert archive.tasks() == [task]
+    with pytest.raises(ArchiveError, match="2,001 hyperparameters, more than 2,000"):
+        archive.add(Task("wider", Space(dict.fromkeys(names, FloatDistribution(0, 1)))))
+
+
 def test_what_exceeds_the_limits_of_an_archive_is_left_out_and_counted(tmp_path, monkeypatch):
     files = dict(file_of(replace(GOOD, name=f"task {n}")) for n in range(200))
     archive = write(tmp_path / "archive", files)
-    monkeypatch.setattr(folder_reading, "ARCHIVED_FILES", 150)
+    monkeypatch.setattr(folder_reading, "MOST_ENTRIES", 150)
     with pytest.warns(ArchiveWarning, match="and 49 other files: it comes after 150 others"):
         assert len(archive.tasks()) == 150
-    monkeypatch.setattr(folder_reading, "ARCHIVED_FILES", 200)
+    monkeypatch.setattr(folder_reading, "MOST_ENTRIES", 200)
     monkeypatch.setattr(folder_reading, "ARCHIVED_TRIALS", 100)
-    with pytest.warns(ArchiveWarning, match="and 135 other files: the others have 100 trials"):
-        assert len(archive.tasks()) == 64
+    with pytest.warns(ArchiveWarning, match="and 190 other files: the others have 100 trials"):
+        assert len(archive.tasks()) == 9
 
 
 def test_a_page_that_contradicts_the_footer_is_refused():

@@ -1,5 +1,6 @@
 """The command line: what it prints, and its exit codes."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,7 @@ TASK = Task(
     created=1.7e9,
     source="sqlite:///hpo.db",
 )
+SHOWING = "import sys; from metahpo import cli; cli.main(['show', sys.argv[1]])"
 
 
 @pytest.fixture
@@ -157,6 +159,17 @@ class TestShow:
     def test_a_task_without_trials_is_described(self, archive, capsys):
         assert cli.main(["show", archive, "--task", "empty"]) == 0
         assert "trials    0, 0 with a value" in capsys.readouterr().out
+
+    def test_what_the_encoding_lacks_is_shown_as_escapes(self, tmp_path):
+        path = str(tmp_path / "archive")
+        Archive(path).add(Task("größe", Space({})))
+        shown = subprocess.run(
+            [sys.executable, "-c", SHOWING, path],
+            check=True,
+            capture_output=True,
+            env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        )
+        assert rb"gr\xf6\xdfe" in shown.stdout
 
     def test_an_unknown_task_is_an_error_that_suggests_a_name(self, archive, capsys):
         assert cli.main(["show", archive, "--task", "mnits"]) == 1

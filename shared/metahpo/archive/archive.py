@@ -125,7 +125,7 @@ class Archive:
         others = versions.get(identity, [])
         names = [other.parts for other in others if other.parts]
         is_there = [name.content for name in names] == [table.content]
-        if is_there and not self._place.is_empty(others[0]):
+        if is_there and self._is_whole(others[0]):
             return Outcome.UNCHANGED
         now = time.time()
         name = FileName(identity, table.content).replacing(names, now)
@@ -136,6 +136,16 @@ class Archive:
         for other in others:
             self._place.remove(other)
         return Outcome.REPLACED if others else Outcome.ADDED
+
+    def _is_whole(self, entry: Entry) -> bool:
+        """Whether a file can be read: readers skip a damaged one, which must be written again."""
+        try:
+            content = self._place.read(entry)
+            # None: another process has just replaced it.
+            return content is None or not read_task(content, entry.parts).faults
+        # Whatever a broken file makes Arrow raise costs that file alone.
+        except Exception:
+            return False
 
     def _versions(self) -> dict[str, list[Entry]]:
         """Return the files of each task in the folder, by identity; makes the folder."""

@@ -13,7 +13,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def time_text(seconds: float | None, form: str) -> str | None:
-    """Return a POSIX timestamp as text (UTC); None for what is no date."""
+    """Return a POSIX timestamp as text (UTC); None for what is not a date."""
     if seconds is None or not math.isfinite(seconds):
         return None
     try:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from metahpo.archive.errors import ArchiveError, ArchiveWarning
-from metahpo.archive.limits import ARCHIVED_FILES, ARCHIVED_TRIALS, FILE_BYTES, ROUNDS
+from metahpo.archive.limits import ARCHIVED_TRIALS, FILE_BYTES, MOST_ENTRIES, ROUNDS
 from metahpo.archive.place import Entry, Place
 from metahpo.archive.shown import printable
 from metahpo.archive.task_file import ArchivedTask, read_task
@@ -76,21 +76,23 @@ class _Reading:
 
     def first(self, entries: Sequence[Entry]) -> Sequence[Entry]:
         """Return the files that are read at most."""
-        if len(entries) > ARCHIVED_FILES:
-            self.skip(entries[ARCHIVED_FILES:], f"it comes after {ARCHIVED_FILES:,} others")
-        return entries[:ARCHIVED_FILES]
+        if len(entries) > MOST_ENTRIES:
+            self.skip(entries[MOST_ENTRIES:], f"it comes after {MOST_ENTRIES:,} others")
+        return entries[:MOST_ENTRIES]
 
     def read(self, entries: Sequence[Entry]) -> set[str]:
         """Read files; return the identities of those that no longer exist."""
         vanished: set[str] = set()
         with ThreadPoolExecutor(_READERS) as pool:
             for start, batch in _batches(entries):
-                if self.trials >= ARCHIVED_TRIALS:
-                    why = f"the others have {ARCHIVED_TRIALS:,} trials or more"
-                    self.skip(entries[start:], why)
-                    break
                 contents = pool.map(self._content, batch)
-                for entry, content in zip(batch, contents, strict=True):
+                for number, (entry, content) in enumerate(
+                    zip(batch, contents, strict=True), start
+                ):
+                    if self.trials >= ARCHIVED_TRIALS:
+                        why = f"the others have {ARCHIVED_TRIALS:,} trials or more"
+                        self.skip(entries[number:], why)
+                        return vanished
                     if content is None:
                         vanished.add(entry.identity)
                     else:

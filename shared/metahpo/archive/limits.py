@@ -1,4 +1,4 @@
-"""How much of a source is read, and JSON texts within these limits.
+"""How much of a source is read.
 
 A history is somebody else's data: a file of a few kilobytes may unfold to gigabytes, and a table
 may never end. The limits are far beyond what tuning leaves behind; a warning or an error says
@@ -7,17 +7,13 @@ what they left out.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
-from typing import Any
-
 # ---- any source ----------------------------------------------------------------------------
 
 # Bytes of one file: ten million trials in a database have about that.
 LARGEST_FILE = 4 * 2**30
 # Bytes of the files of one folder that are read together, and of one of them.
 LARGEST_FOLDER, LARGEST_PART = 2**31, 2**28
-# Entries of a folder.
+# Entries of a folder, and files of an archive.
 MOST_ENTRIES = 100_000
 # Rows of values, reports and parameters together: about 2 GB in memory.
 MOST_ROWS = 10_000_000
@@ -25,7 +21,8 @@ MOST_ROWS = 10_000_000
 LONGEST_READ = 120.0
 # Characters of a single text: a categorical hyperparameter with 10,000 choices has a tenth.
 LONGEST_TEXT = 2_000_000
-# Levels of nested lists and mappings. Python's own functions fail from a few hundred on.
+# Levels of nested lists and mappings, and of conditions on conditions. Python's own functions fail
+# from a few hundred on.
 DEEPEST = 32
 # Hyperparameters of one space: the time of a suggestion grows with them.
 MOST_HYPERPARAMETERS = 2_000
@@ -53,57 +50,15 @@ VALUES = 5_000_000
 PAGES = 10_000
 # Characters of one configuration as JSON: ten thousand hyperparameters.
 CONFIGURATION_CHARACTERS = MEBIBYTE
-# Of one task. The costs of a suggestion grow with it.
-HYPERPARAMETERS = 1_000
+# Of one task.
 METAFEATURES = 10_000
 # Characters of the name of a task, a hyperparameter or a meta-feature.
 NAME_CHARACTERS = 10_000
-# Conditions on conditions. Levels of lists within a choice: metahpo.tasks.distributions.
-DEPTH_OF_CONDITIONS = 32
 # Of one archive, all tasks together: they take some 4 GB in memory.
 ARCHIVED_TRIALS = 1_000_000
-ARCHIVED_FILES = 100_000
 # Times that a task is looked for again because another process replaced its file just before it
 # was read. Each time is independent of the others and succeeds more often than not.
 ROUNDS = 20
 # Seconds after which a writer's unfinished file is left over from one that was killed: a day is
 # longer than any upload, and than clocks differ.
 LEFT_OVER = 86_400.0
-
-
-# ---- JSON ----------------------------------------------------------------------------------
-
-
-def parse_json(text: str | bytes) -> Any:
-    """Return what a JSON text holds.
-
-    Raises:
-        ValueError: For what is no JSON, longer than ``LONGEST_TEXT`` or nested deeper than
-            ``DEEPEST``.
-    """
-    if not isinstance(text, str | bytes):
-        raise ValueError(f"{type(text).__name__} in place of a JSON text")
-    if len(text) > LONGEST_TEXT:
-        raise ValueError(f"a text of {len(text):,} characters, {LONGEST_TEXT:,} are read")
-    try:
-        value = json.loads(text)
-    except RecursionError:
-        raise ValueError("it is nested too deep") from None
-    check_depth(value)
-    return value
-
-
-def check_depth(value: Any) -> None:
-    """Raise ValueError for lists and mappings nested deeper than ``DEEPEST``."""
-    level = [value]
-    for _ in range(DEEPEST + 1):
-        level = [child for parent in level for child in _children(parent)]
-        if not level:
-            return
-    raise ValueError(f"it is nested deeper than {DEEPEST} levels")
-
-
-def _children(value: Any) -> Iterable[Any]:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()

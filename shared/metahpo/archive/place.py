@@ -111,7 +111,7 @@ class Place:
         """Return a file's content, or None if it no longer exists.
 
         Raises:
-            ArchiveError: If it cannot be read, is no regular file, or exceeds ``FILE_BYTES``.
+            ArchiveError: If it cannot be read, is not a regular file, or exceeds ``FILE_BYTES``.
         """
         try:
             with self._errors("read from"):
@@ -126,14 +126,6 @@ class Place:
                 return content
         except FileNotFoundError:
             return None
-
-    def is_empty(self, entry: Entry) -> bool:
-        """Whether a file has no content, which is what a power failure leaves of one."""
-        size = entry.size
-        if size is None and self._is_local:
-            with contextlib.suppress(OSError):
-                size = os.stat(entry.path).st_size  # noqa: PTH116 - fsspec's paths are strings
-        return size == 0
 
     def write(self, name: str, content: bytes) -> Entry:
         """Write a file, which appears under its name as a whole or not at all.

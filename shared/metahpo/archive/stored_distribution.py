@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from typing import Any
 
 from optuna.distributions import (
@@ -13,11 +12,10 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from metahpo.archive.limits import parse_json
+from metahpo.archive.limits import LONGEST_TEXT
 from metahpo.tasks.distributions import LARGEST_BOUND, SpaceError, parse_distribution
 
 
-@lru_cache(maxsize=4096)
 def stored_distribution(text: str) -> BaseDistribution:
     """Return the distribution that a JSON text of somebody else's describes.
 
@@ -25,13 +23,11 @@ def stored_distribution(text: str) -> BaseDistribution:
         text: What ``optuna.distributions.distribution_to_json`` wrote, in any version.
 
     Raises:
-        SpaceError: For a text that is no distribution, for one that cannot be searched, and for
-            one that is longer or nested deeper than what is read.
+        SpaceError: For a text that is not a distribution, for one that cannot be searched, and
+            for one that is longer than what is read.
     """
-    try:
-        parse_json(text)
-    except ValueError as error:
-        raise SpaceError(f"not the JSON text of a distribution: {error}") from None
+    if len(text) > LONGEST_TEXT:
+        raise SpaceError(f"a distribution of {len(text):,} characters, {LONGEST_TEXT:,} are read")
     return parse_distribution(text)
 
 
@@ -43,11 +39,11 @@ def external_value(distribution: BaseDistribution, internal: Any) -> Any:
         internal: As databases store it: the number, or the index of the choice.
 
     Raises:
-        ValueError: For what is no finite number, and no index of a choice. Numbers outside the
-            bounds are fine: Optuna takes them where a user enqueues them.
+        ValueError: For what is not a finite number, or not the index of a choice. Numbers outside
+            the bounds are fine: Optuna takes them where a user enqueues them.
     """
     if internal.__class__ is not float and not _is_number(internal):
-        raise ValueError(f"the parameter {internal!r} is no number")
+        raise ValueError(f"the parameter {internal!r} is not a number")
     if isinstance(distribution, CategoricalDistribution):
         choices = distribution.choices
         if not 0 <= internal < len(choices) or internal != int(internal):

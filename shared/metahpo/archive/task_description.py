@@ -5,16 +5,17 @@ Nothing in a file is taken on trust: others write to shared folders, and disks l
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from metahpo.archive.bounded_json import parse_json
 from metahpo.archive.limits import (
-    DEPTH_OF_CONDITIONS,
-    HYPERPARAMETERS,
+    DEEPEST,
+    FOOTER_BYTES,
     METAFEATURES,
+    MOST_HYPERPARAMETERS,
     NAME_CHARACTERS,
 )
 from metahpo.archive.task_table import FORMAT_VERSION
@@ -30,12 +31,9 @@ def parse_description(text: bytes) -> dict[str, Any]:
     """Return the JSON object in a file's metadata.
 
     Raises:
-        ValueError: If it is none, is nested too deeply, or is of a newer format.
+        ValueError: If it is not one, is too long or nested too deeply, or is of a newer format.
     """
-    try:
-        description = json.loads(text)
-    except RecursionError:
-        raise ValueError("its description is nested too deeply") from None
+    description = parse_json(text, longest=FOOTER_BYTES)
     version = _of(description, Mapping, "description").get("version")
     if _of(version, int, "format version") > FORMAT_VERSION:
         raise ValueError(
@@ -75,8 +73,10 @@ def written(description: Mapping[str, Any]) -> float:
 
 def _space(texts: Any, conditions: Any) -> Space:
     texts = _of(texts, Mapping, "search space")
-    if len(texts) > HYPERPARAMETERS:
-        raise ValueError(f"it has {len(texts):,} hyperparameters, more than {HYPERPARAMETERS:,}")
+    if len(texts) > MOST_HYPERPARAMETERS:
+        raise ValueError(
+            f"it has {len(texts):,} hyperparameters, more than {MOST_HYPERPARAMETERS:,}"
+        )
     space = Space.from_json(
         {
             _name(name, "name of a hyperparameter"): _of(text, str, "distribution")
@@ -106,10 +106,10 @@ def _check_depth(parents: Mapping[str, str]) -> None:
         depth = 0
         while name in parents:
             name, depth = parents[name], depth + 1
-            if depth > DEPTH_OF_CONDITIONS:
+            if depth > DEEPEST:
                 raise ValueError(
                     "its conditions depend on each other, or on more than "
-                    f"{DEPTH_OF_CONDITIONS} others in a row"
+                    f"{DEEPEST} others in a row"
                 )
 
 
@@ -128,7 +128,7 @@ def _created(value: Any) -> float | None:
         return None
     created = _finite(value, "creation time")
     if not _EARLIEST <= created <= _LATEST:
-        raise ValueError(f"its creation time is no date: {created}")
+        raise ValueError(f"its creation time is not a date: {created}")
     return created
 
 

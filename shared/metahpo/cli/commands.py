@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import warnings
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         SystemExit: With code 2, if the command cannot be parsed.
     """
     options = _parser().parse_args(arguments)
+    _show_any_character()
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
         warnings.showwarning = _print_warning
@@ -63,6 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             return INTERRUPTED
     return DONE
+
+
+def _show_any_character() -> None:
+    # A name may hold what the terminal's encoding lacks. Tests and hosts replace the streams.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _parser() -> argparse.ArgumentParser:

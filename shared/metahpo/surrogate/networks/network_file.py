@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from metahpo.archive.limits import parse_json
+from metahpo.archive.bounded_json import parse_json
 from metahpo.atomic_file import replaced_whole
 
 Network = TypeVar("Network", bound=nn.Module)

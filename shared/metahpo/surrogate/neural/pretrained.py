@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from metahpo.archive.limits import parse_json
+from metahpo.archive.bounded_json import parse_json
 from metahpo.surrogate.networks.bars import check_bars
 from metahpo.surrogate.networks.network_file import WeightsError as WeightsError
 from metahpo.surrogate.networks.network_file import read_network, write_network
