@@ -139,18 +139,26 @@ class StudyEntry:
         name: Its name.
         directions: One for each objective.
         attributes: Its system attributes.
+        user_attributes: Its user attributes.
     """
 
     study_id: int
     name: str
     directions: Sequence[StudyDirection]
     attributes: Mapping[str, Any]
+    user_attributes: Mapping[str, Any]
 
 
 def studies_in(storage: BaseStorage) -> Iterator[StudyEntry]:
     """The studies of a storage, in the order in which they were created."""
     for study in storage.get_all_studies():
-        yield StudyEntry(study._study_id, study.study_name, study.directions, study.system_attrs)
+        yield StudyEntry(
+            study._study_id,
+            study.study_name,
+            study.directions,
+            study.system_attrs,
+            study.user_attrs,
+        )
 
 
 def trials_in(storage: BaseStorage, study_id: int) -> list[FrozenTrial]:

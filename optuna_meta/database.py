@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -21,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from metahpo.archive import SourceError
 from metahpo.archive.bounded_json import parse_json
 from metahpo.archive.limits import LONGEST_TEXT, MOST_ROWS
-from metahpo.archive.shown import cause_of, reason_of
+from metahpo.archive.shown import cause_of, encodable, reason_of
 from optuna_meta.constraints import LISTED, NAMED
 from optuna_meta.sqlite_bounds import bounded
 from optuna_meta.stored_study import (
@@ -68,7 +69,14 @@ _TRIAL_ATTRIBUTES = _table(
 _HOLDS_CONSTRAINTS = sa.or_(
     _TRIAL_ATTRIBUTES.c.key == LISTED, _TRIAL_ATTRIBUTES.c.key.like(f"{NAMED}%")
 )
+_STUDY_NOTES = _table(
+    "study_user_attributes", "study_user_attribute_id", "study_id", "key", "value_json"
+)
+_TRIAL_NOTES = _table(
+    "trial_user_attributes", "trial_user_attribute_id", "trial_id", "key", "value_json"
+)
 _TABLES = (
+    *(_STUDY_NOTES, _TRIAL_NOTES),
     *(_STUDIES, _DIRECTIONS, _ATTRIBUTES),
     *(_TRIALS, _VALUES, _REPORTS, _TRIAL_ATTRIBUTES, _PARAMS),
 )
@@ -100,7 +108,12 @@ class NotReadableInPlace(SourceError):
 
 
 def read_studies(
-    engine: sa.Engine, attribute: str, study_id: int | None = None, name: str = "the database"
+    engine: sa.Engine,
+    attribute: str,
+    study_id: int | None = None,
+    name: str = "the database",
+    *,
+    user_attributes: bool = False,
 ) -> list[StoredStudy]:
     """Return the studies of a database, in the order in which they were created.
 
@@ -112,6 +125,7 @@ def read_studies(
         attribute: The key of the system attribute to read with each study.
         study_id: The only study to read; None for all.
         name: What the database is called in errors.
+        user_attributes: Whether to read those of studies and trials.
 
     Raises:
         NotReadableInPlace: For an SQLite file that is locked or has to be rolled back.
@@ -121,11 +135,13 @@ def read_studies(
     try:
         with engine.connect() as connection:
             try:
-                return _read(connection, attribute, study_id)
+                return _read(connection, attribute, study_id, user_attributes)
             except (SQLAlchemyError, sqlite3.Error) as error:
                 if "Could not decode to UTF-8" not in str(error):
                     raise
-                return _read(connection, attribute, study_id, replace_undecodable=True)
+                return _read(
+                    connection, attribute, study_id, user_attributes, replace_undecodable=True
+                )
     # Drivers that cannot convert a value raise their own errors and Python's.
     except (SQLAlchemyError, engine.dialect.loaded_dbapi.Error, ValueError, ArithmeticError) as e:
         original = getattr(e, "orig", None) or e
@@ -143,6 +159,7 @@ def _read(
     connection: sa.Connection,
     attribute: str,
     study_id: int | None,
+    user_attributes: bool,
     *,
     replace_undecodable: bool = False,
 ) -> list[StoredStudy]:
@@ -161,6 +178,9 @@ def _read(
         _put_reports(trials, rows(_REPORTS))
         _put_constraints(trials, rows(_TRIAL_ATTRIBUTES, _HOLDS_CONSTRAINTS))
         _put_params(trials, rows(_PARAMS))
+        if user_attributes:
+            _put_notes(studies, rows(_STUDY_NOTES))
+            _put_notes({n: trial for n, (_, trial) in trials.items()}, rows(_TRIAL_NOTES))
     for study in studies.values():
         study.leave_out_broken_trials()
     return list(studies.values())
@@ -311,6 +331,14 @@ def _parsed_constraint(text: Any) -> Any:
         return parse_json(text)
     except ValueError:
         return math.nan
+
+
+def _put_notes(owners: Mapping[int, StoredStudy | StoredTrial], rows: _Rows) -> None:
+    """Put user attributes; one that is no JSON is left out, as nothing is learned from it."""
+    for _, number, key, text in rows:
+        if (owner := owners.get(number)) and isinstance(key, str):
+            with suppress(ValueError):
+                owner.user_attributes[encodable(key)] = parse_json(text)
 
 
 def _put_params(trials: _Trials, rows: _Rows) -> None:

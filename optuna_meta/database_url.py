@@ -34,7 +34,9 @@ def sqlite_path(url: sa.URL) -> str | None:
     return unquote(database[5:].split("?")[0]) if database.startswith("file:") else database
 
 
-def read_url(text: str, attribute: str) -> tuple[list[StoredStudy], str]:
+def read_url(
+    text: str, attribute: str, *, user_attributes: bool = False
+) -> tuple[list[StoredStudy], str]:
     """Return the studies of a database, and the database's name as it may be shown.
 
     SQLite files are opened read-only or copied first, so that nothing is written beside them and
@@ -43,6 +45,7 @@ def read_url(text: str, attribute: str) -> tuple[list[StoredStudy], str]:
     Args:
         text: As for ``optuna.create_study(storage=...)``.
         attribute: The key of the system attribute to read with each study.
+        user_attributes: Whether to read those of studies and trials.
 
     Raises:
         UnrecognisedSourceError: For a URL that is not a database's.
@@ -62,18 +65,21 @@ def read_url(text: str, attribute: str) -> tuple[list[StoredStudy], str]:
             f"{scheme!r} is not a database's scheme", text
         ) from cause_of(error, text)
     if is_file:
-        return _read_file(url, attribute), shown(url)
+        return _read_file(url, attribute, user_attributes), shown(url)
     with _engine(url) as engine:
-        return read_studies(engine, attribute, name=shown(url)), shown(url)
+        studies = read_studies(engine, attribute, name=shown(url), user_attributes=user_attributes)
+        return studies, shown(url)
 
 
-def read_sqlite(path: Path, attribute: str) -> tuple[list[StoredStudy], str]:
+def read_sqlite(
+    path: Path, attribute: str, *, user_attributes: bool = False
+) -> tuple[list[StoredStudy], str]:
     """Return the studies of an SQLite file, and the database's name; see ``read_url``."""
     url = sa.URL.create("sqlite", database=str(path))
-    return _read_file(url, attribute), shown(url)
+    return _read_file(url, attribute, user_attributes), shown(url)
 
 
-def _read_file(url: sa.URL, attribute: str) -> list[StoredStudy]:
+def _read_file(url: sa.URL, attribute: str, user_attributes: bool) -> list[StoredStudy]:
     name, database = shown(url), sqlite_path(url)
     if database is None:
         raise SourceError(f"{name} is in memory: another connection finds nothing there")
@@ -86,7 +92,7 @@ def _read_file(url: sa.URL, attribute: str) -> list[StoredStudy]:
             query = {**url.query, "mode": "ro", "uri": "true"}
             in_place = url.set(database=f"file:{quote(database)}", query=query)
             with _engine(in_place, timeout=_PATIENCE) as engine:
-                return read_studies(engine, attribute, name=name)
+                return read_studies(engine, attribute, name=name, user_attributes=user_attributes)
     except NotReadableInPlace:
         pass
     # A path may also hold what no path can (a null character), or be in a folder of others.
@@ -95,7 +101,7 @@ def _read_file(url: sa.URL, attribute: str) -> list[StoredStudy]:
             raise
         raise SourceError(f"cannot read {name}: {reason_of(error)}") from error
     with private_copy(path, name) as copy, _engine(_file_url(copy)) as engine:
-        return read_studies(engine, attribute, name=name)
+        return read_studies(engine, attribute, name=name, user_attributes=user_attributes)
 
 
 def _file_url(path: Path) -> sa.URL:

@@ -51,23 +51,30 @@ class _Op(IntEnum):
 
     CREATE_STUDY = 0
     DELETE_STUDY = 1
+    STUDY_NOTE = 2
     STUDY_ATTRIBUTE = 3
     CREATE_TRIAL = 4
     PARAM = 5
     STATE = 6
     REPORT = 7
+    TRIAL_NOTE = 8
     TRIAL_ATTRIBUTE = 9
 
 
 _READ_HERE = {int(op) for op in _Op}
+# User attributes: nothing is learned from them, so that a broken one costs nothing.
+_NOTES = (_Op.STUDY_NOTE, _Op.TRIAL_NOTE)
 
 
-def read_journal(path: Path, attribute: str) -> tuple[list[StoredStudy], str]:
+def read_journal(
+    path: Path, attribute: str, *, user_attributes: bool = False
+) -> tuple[list[StoredStudy], str]:
     """Return the studies of a journal file, in the order in which they were created.
 
     Args:
         path: The file.
         attribute: The key of the system attribute to read with each study.
+        user_attributes: Whether to read those of studies and trials.
 
     Returns:
         The studies, and what was left out of the file as a whole, empty if nothing was.
@@ -75,7 +82,7 @@ def read_journal(path: Path, attribute: str) -> tuple[list[StoredStudy], str]:
     Raises:
         SourceError: For a file that cannot be read or is too large.
     """
-    replay = _Replay(attribute)
+    replay = _Replay(attribute, user_attributes)
     end = time.monotonic() + LONGEST_READ
     name = str(path)
     check_size(path, name)
@@ -114,11 +121,12 @@ class _Replay:
 
     Args:
         attribute: The key of the system attribute to read with each study.
+        user_attributes: Whether to read those of studies and trials.
     """
 
-    def __init__(self, attribute: str) -> None:
+    def __init__(self, attribute: str, user_attributes: bool) -> None:
         self.left_out = ""
-        self._attribute = attribute
+        self._attribute, self._reads_notes = attribute, user_attributes
         # None for one that was deleted, and for a trial whose line is broken.
         self._studies: list[StoredStudy | None] = []
         self._trials: list[tuple[StoredStudy, StoredTrial] | None] = []
@@ -135,6 +143,8 @@ class _Replay:
             _Op.STATE: self._set_state,
             _Op.REPORT: self._report,
             _Op.TRIAL_ATTRIBUTE: self._set_trial_attribute,
+            _Op.STUDY_NOTE: self._note_study,
+            _Op.TRIAL_NOTE: self._note_trial,
         }
 
     def finished(self) -> list[StoredStudy]:
@@ -172,13 +182,15 @@ class _Replay:
                 self._apply[op](log)
             # A key is missing, or a value of another type.
             except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+                if op in _NOTES:
+                    return
                 self._broken_lines.append(number)
                 self._break(op, log.get("trial_id"))
 
     def _apply_broken(self, number: int, line: bytes) -> None:
         """Apply a line that is no JSON, as far as it shows what it was."""
         ops = [int(op) for op in _OPERATION.findall(line)]
-        if len(ops) == 1 and ops[0] not in _READ_HERE:
+        if len(ops) == 1 and (ops[0] not in _READ_HERE or ops[0] in _NOTES):
             return
         if ops == [_Op.TRIAL_ATTRIBUTE] and LISTED.encode() not in line:
             return
@@ -274,6 +286,8 @@ class _Replay:
             trial.reports[checked_step(int(step))] = checked_number(value)
         _set_value(trial, log.get("values"), log.get("value"))
         trial.constraints |= constraints_among(log.get("system_attrs", {}))
+        if self._reads_notes:
+            trial.user_attributes |= log.get("user_attrs", {})
 
     def _set_param(self, log: _Log) -> None:
         if found := self._open_trial(log):
@@ -298,6 +312,14 @@ class _Replay:
     def _report(self, log: _Log) -> None:
         if found := self._open_trial(log):
             found[1].reports[checked_step(log["step"])] = checked_number(log["intermediate_value"])
+
+    def _note_study(self, log: _Log) -> None:
+        if self._reads_notes and (study := self._study(log)):
+            study.user_attributes |= log["user_attr"]
+
+    def _note_trial(self, log: _Log) -> None:
+        if self._reads_notes and (found := self._open_trial(log)):
+            found[1].user_attributes |= log["user_attr"]
 
     def _set_trial_attribute(self, log: _Log) -> None:
         if found := self._open_trial(log):

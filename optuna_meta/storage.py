@@ -65,20 +65,22 @@ class OptunaReader:
 
         Args:
             source: A storage URL, the path of an SQLite or journal file, a storage or a study.
-            options: Not used: studies store their directions.
+            options: Whether to read user attributes; studies store their directions.
 
         Raises:
             UnrecognisedSourceError: For a string that names no Optuna storage.
             SourceError: For a storage that cannot be read or that holds no task.
         """
-        tasks = read_tasks(source)
+        tasks = read_tasks(source, user_attributes=options.user_attributes)
         if not tasks:
             message = f"{_named(source)} holds no past task: it lacks {self.looks_for}"
             raise EmptySourceError(message)
         return tasks
 
 
-def read_tasks(source: Source, *, exclude: Collection[str] = ()) -> list[Task]:
+def read_tasks(
+    source: Source, *, exclude: Collection[str] = (), user_attributes: bool = False
+) -> list[Task]:
     """Return the studies of a source as tasks, in the order in which they were created.
 
     Studies with several objectives and studies without a finished trial are skipped; one
@@ -88,16 +90,17 @@ def read_tasks(source: Source, *, exclude: Collection[str] = ()) -> list[Task]:
         source: A storage URL, the path of an SQLite or journal file, an Optuna storage or a
             study.
         exclude: Names of studies to leave out.
+        user_attributes: Whether to read those of studies and trials.
 
     Raises:
         SourceError: For a URL or path that is not an Optuna storage or cannot be read.
     """
     with _collection_paused():
         if isinstance(source, str):
-            return _read_string(source, exclude)
+            return _read_string(source, exclude, user_attributes)
         if isinstance(source, Study):
-            return _read_storage(storage_of(source), study_id(source), exclude)
-        return _read_storage(source, None, exclude)
+            return _read_storage(storage_of(source), study_id(source), exclude, user_attributes)
+        return _read_storage(source, None, exclude, user_attributes)
 
 
 @contextmanager
@@ -133,17 +136,17 @@ class _Found:
     broken_trials: Sequence[str] = ()
 
 
-def _read_string(source: str, exclude: Collection[str]) -> list[Task]:
+def _read_string(source: str, exclude: Collection[str], user_attributes: bool) -> list[Task]:
     if "://" in source:
-        studies, name = read_url(source, TASK_ATTR)
+        studies, name = read_url(source, TASK_ATTR, user_attributes=user_attributes)
         return _usable(_from_stored(studies, name), name, exclude)
     path = Path(source).expanduser()
     start = _start_of(path)
     if start.startswith(MAGIC):
-        studies, name = read_sqlite(path, TASK_ATTR)
+        studies, name = read_sqlite(path, TASK_ATTR, user_attributes=user_attributes)
         return _usable(_from_stored(studies, name), name, exclude)
     if _JOURNAL_MARK in start:
-        studies, note = read_journal(path, TASK_ATTR)
+        studies, note = read_journal(path, TASK_ATTR, user_attributes=user_attributes)
         return _usable(_from_stored(studies, source), source, exclude, note)
     raise UnrecognisedSourceError("neither an SQLite file nor a journal file of Optuna")
 
@@ -164,13 +167,14 @@ def _start_of(path: Path) -> bytes:
 
 
 def _read_storage(
-    storage: BaseStorage, study_id: int | None, exclude: Collection[str]
+    storage: BaseStorage, study_id: int | None, exclude: Collection[str], user_attributes: bool
 ) -> list[Task]:
     engine, name = engine_of(storage), _named(storage)
     if engine is None:
-        found = _from_interface(without_cache(storage), study_id, name)
+        found = _from_interface(without_cache(storage), study_id, name, user_attributes)
     else:
-        found = _from_stored(read_studies(engine, TASK_ATTR, study_id, name), name)
+        studies = read_studies(engine, TASK_ATTR, study_id, name, user_attributes=user_attributes)
+        found = _from_stored(studies, name)
     return _usable(found, name, exclude)
 
 
@@ -184,7 +188,9 @@ def _from_stored(studies: Iterable[StoredStudy], source: str) -> Iterator[_Found
             )
 
 
-def _from_interface(storage: BaseStorage, study_id: int | None, source: str) -> Iterator[_Found]:
+def _from_interface(
+    storage: BaseStorage, study_id: int | None, source: str, user_attributes: bool
+) -> Iterator[_Found]:
     for study in studies_in(storage):
         if study_id is not None and study.study_id != study_id:
             continue
@@ -194,7 +200,10 @@ def _from_interface(storage: BaseStorage, study_id: int | None, source: str) -> 
         trials, broken = without_broken(trials_in(storage, study.study_id))
         metafeatures = metafeatures_in(study.attributes.get(TASK_ATTR))
         direction = study.directions[0]
-        task = task_from_trials(study.name, trials, direction, metafeatures, source=source)
+        noted = study.user_attributes if user_attributes else None
+        task = task_from_trials(
+            study.name, trials, direction, metafeatures, source=source, user_attributes=noted
+        )
         yield _Found(study.name, task, broken_trials=broken)
 
 

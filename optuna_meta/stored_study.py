@@ -33,6 +33,7 @@ class StoredTrial:
         value: The objective's value; any one of several objectives.
         reports: Intermediate values by step.
         constraints: The system attributes that hold constraints, by key.
+        user_attributes: Where they are read.
         requests: The entries of its study's ``requested`` that it uses.
         broken: What is wrong with one of its rows; None if nothing is.
     """
@@ -44,6 +45,7 @@ class StoredTrial:
     value: float | None = None
     reports: dict[int, float] = field(default_factory=dict)
     constraints: dict[str, Any] = field(default_factory=dict)
+    user_attributes: dict[str, Any] = field(default_factory=dict)
     requests: list[tuple[str, BaseDistribution]] = field(default_factory=list)
     broken: str | None = None
 
@@ -56,6 +58,7 @@ class StoredStudy:
         name: The study's name.
         directions: One for each objective.
         attribute: The requested system attribute; None where there is none.
+        user_attributes: Where they are read.
         trials: In the order in which they were created.
         requested: Hyperparameters with their distributions, in the order in which trials first
             requested them, by name and the distribution's JSON text.
@@ -66,6 +69,7 @@ class StoredStudy:
     name: str
     directions: list[StudyDirection] = field(default_factory=list)
     attribute: Any = None
+    user_attributes: dict[str, Any] = field(default_factory=dict)
     trials: list[StoredTrial] = field(default_factory=list)
     requested: dict[tuple[str, str], tuple[str, BaseDistribution]] = field(default_factory=dict)
     broken: str | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -60,6 +61,7 @@ def task_from_trials(
     *,
     space: Space | None = None,
     source: str = "",
+    user_attributes: Mapping[str, Any] | None = None,
 ) -> Task:
     """Return trials of a study as a task.
 
@@ -71,13 +73,26 @@ def task_from_trials(
         space: The space, where it is known; otherwise it is the union of all distributions that
             the trials requested, which takes as long as all the rest.
         source: Where they were read from.
+        user_attributes: Those of the study, where they and those of trials are read.
     """
     sign = sign_of(direction)
     converted = [_frozen_trial(trial, sign) for trial in trials if trial.state in _STATES]
+    if user_attributes is not None:
+        notes = [dict(trial.user_attrs) for trial in trials if trial.state in _STATES]
+        pairs = zip(converted, notes, strict=True)
+        converted = [replace(trial, user_attributes=noted) for trial, noted in pairs]
     if space is None:
         space = _union(item for trial in trials for item in trial.distributions.items())
     created = _created(converted)
-    return Task(encodable(name), space, tuple(converted), metafeatures or {}, created, source)
+    return Task(
+        encodable(name),
+        space,
+        tuple(converted),
+        metafeatures or {},
+        created,
+        source,
+        user_attributes or {},
+    )
 
 
 def task_from_stored(study: StoredStudy, source: str) -> Task:
@@ -91,7 +106,8 @@ def task_from_stored(study: StoredStudy, source: str) -> Task:
     trials = tuple(_stored_trial(trial, sign) for trial in study.trials if trial.state in _STATES)
     space = _union(study.requested.values())
     metafeatures = metafeatures_in(study.attribute)
-    return Task(study.name, space, trials, metafeatures, _created(trials), source)
+    created = _created(trials)
+    return Task(study.name, space, trials, metafeatures, created, source, study.user_attributes)
 
 
 def metafeatures_in(attribute: object) -> dict[str, float]:
@@ -134,6 +150,7 @@ def _trial(
     finished: float | None,
     sign: float,
     attributes: Mapping[str, Any],
+    user_attributes: Mapping[str, Any] | None = None,
 ) -> Trial:
     """Return one trial.
 
@@ -153,7 +170,8 @@ def _trial(
         state, value = TrialState.FAILED, None
     cost = None if started is None or finished is None else round(finished - started, 6)
     violation = violation_in(attributes) if attributes else 0.0
-    return Trial(configuration, value, state, curve, cost, started, finished, violation)
+    noted = user_attributes or {}
+    return Trial(configuration, value, state, curve, cost, started, finished, violation, noted)
 
 
 def _stored_trial(trial: StoredTrial, sign: float) -> Trial:
@@ -167,6 +185,7 @@ def _stored_trial(trial: StoredTrial, sign: float) -> Trial:
         finished,
         sign,
         trial.constraints,
+        trial.user_attributes,
     )
 
 

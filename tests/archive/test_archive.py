@@ -53,6 +53,7 @@ TASK = Task(
         Trial({}, None, TrialState.FAILED),
         Trial({"layers": 1}, 9.0, violation=0.25),
         Trial({"layers": 1}, 9.0, violation=math.inf),
+        Trial({"layers": 1}, 9.0, user_attributes={"host": "a", "tags": [1, {"deep": None}]}),
     ),
     {"rows": 60000.0, "classes": 10.0},
     created=1.7e9,

@@ -11,11 +11,13 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 from optuna.distributions import FloatDistribution
+from optuna.storages.journal import JournalFileBackend
 from support.problems import NETWORK
 from support.ray_folders import params, write_trial
 
 from metahpo import cli
 from metahpo.archive import Archive
+from metahpo.archive.sources import read_history
 from metahpo.cli import commands
 from metahpo.recommendation.recommend import METHODS
 from metahpo.tasks.space import Space
@@ -274,3 +276,33 @@ class TestExitCodes:
             run.stdout.close()
             assert run.stderr.read() == b""
         assert run.returncode == 0
+
+
+@pytest.mark.parametrize("kind", ["database", "journal"])
+def test_collecting_keeps_user_attributes_and_histories_are_read_without(kind, tmp_path):
+    path = tmp_path / "hpo"
+    storage = (
+        optuna.storages.RDBStorage(f"sqlite:///{path}")
+        if kind == "database"
+        else optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+    )
+    study = optuna.create_study(storage=storage, study_name="noted")
+    study.set_user_attr("team", "vision")
+    trial = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
+    trial.set_user_attr("seconds", [1, 2.5])
+    study.tell(trial, 0.0)
+    study.add_trial(
+        optuna.trial.create_trial(
+            value=1.0,
+            params={"x": 0.5},
+            distributions=trial.distributions,
+            user_attrs={"host": None},
+        )
+    )
+    assert cli.main(["collect", str(path), "--to", str(tmp_path / "archive")]) == 0
+    (task,) = Archive(tmp_path / "archive")
+    assert task.user_attributes == {"team": "vision"}
+    assert [t.user_attributes for t in task.trials] == [{"seconds": [1, 2.5]}, {"host": None}]
+    (unnoted,) = read_history(str(path))
+    assert not unnoted.user_attributes
+    assert not any(trial.user_attributes for trial in unnoted.trials)

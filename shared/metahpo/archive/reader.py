@@ -22,11 +22,14 @@ class ReadOptions:
         mode: Whether that metric was maximised or minimised.
         constraints: Names of values that are at most 0 where a constraint holds, for sources that
             do not say which of their values are constraints.
+        user_attributes: Whether to read what users noted on tasks and trials: archives keep it,
+            and nothing is learned from it.
     """
 
     metric: str | None = None
     mode: Literal["max", "min"] | None = None
     constraints: tuple[str, ...] = ()
+    user_attributes: bool = False
 
 
 class Reader(Protocol):

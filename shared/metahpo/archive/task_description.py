@@ -56,6 +56,7 @@ def described_task(description: Mapping[str, Any], trials: tuple[Trial, ...]) ->
         metafeatures=_metafeatures(description.get("metafeatures")),
         created=_created(description.get("created")),
         source=_name(description.get("source"), "source"),
+        user_attributes=_of(description.get("user_attributes", {}), Mapping, "user attributes"),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +69,7 @@ def read_task(content: bytes, name: FileName | None = None) -> ArchivedTask:
         source,
         metadata=footer,
         # As many equal texts as there are rows would take any amount of memory.
-        read_dictionary=["configuration"],
+        read_dictionary=["configuration", "user_attributes"],
         page_checksum_verification=True,
     )
     rows = _columns_of(file.read(columns=sorted(columns), use_threads=False))
@@ -134,6 +134,8 @@ def _trials(
     trials: list[Trial] = []
     faults: list[str] = []
     configurations = _configurations(columns["configuration"])
+    attributes = _configurations(columns.get("user_attributes", ()), _attributes)
+    attribute_texts = columns.get("user_attributes", [None] * len(columns["configuration"]))
     numbers = [c.name for c in COLUMNS if c.is_number and c.name in columns]
     for row, values in enumerate(zip(*(columns[name] for name in numbers), strict=True)):
         try:
@@ -144,6 +146,8 @@ def _trials(
                     curve=_curve(
                         columns["curve_steps"][row], columns["curve_values"][row], integer_steps
                     ),
+                    # What users noted on a trial is no reason to lose it.
+                    user_attributes=_or_nothing(attributes.get(attribute_texts[row])),
                     **_fields(dict(zip(numbers, values, strict=True))),
                 )
             )
@@ -164,6 +168,10 @@ def _state(text: str | None) -> TrialState:
     return state
 
 
+def _or_nothing(attributes: dict[str, Any] | ValueError | None) -> dict[str, Any]:
+    return attributes if isinstance(attributes, dict) else {}
+
+
 def _or_raise(configuration: dict[str, Any] | ValueError) -> dict[str, Any]:
     if isinstance(configuration, ValueError):
         raise configuration
@@ -172,8 +180,10 @@ def _or_raise(configuration: dict[str, Any] | ValueError) -> dict[str, Any]:
 
 def _configurations(
     texts: Iterable[str | None],
+    check: Callable[[Any], dict[str, Any] | ValueError] | None = None,
 ) -> dict[str | None, dict[str, Any] | ValueError]:
     """Return the configurations that texts stand for, or what is wrong with them."""
+    check = check or _checked
     distinct = dict.fromkeys(texts)
     outcomes: dict[str | None, Any] = {None: ValueError("it has no configuration")}
     good = [t for t in distinct if t is not None and len(t) <= CONFIGURATION_CHARACTERS]
@@ -181,7 +191,7 @@ def _configurations(
     together = _json(f"[{','.join(good)}]")
     if not isinstance(together, list) or len(together) != len(good):
         together = [_json(text) for text in good]
-    outcomes |= {text: _checked(value) for text, value in zip(good, together, strict=True)}
+    outcomes |= {text: check(value) for text, value in zip(good, together, strict=True)}
     return {text: outcomes.get(text, _TOO_LONG) for text in distinct}
 
 
@@ -190,6 +200,10 @@ def _json(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         return ValueError(f"its configuration is not JSON: {error!s:.100}")
+
+
+def _attributes(value: Any) -> dict[str, Any] | ValueError:
+    return value if isinstance(value, dict) else ValueError("attributes must be a JSON object")
 
 
 def _checked(configuration: Any) -> dict[str, Any] | ValueError:

@@ -11,8 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from metahpo.archive.bounded_json import parse_json
 from metahpo.archive.digests import digest
 from metahpo.archive.errors import ArchiveError
+from metahpo.archive.limits import CONFIGURATION_CHARACTERS
 from metahpo.archive.shown import shown_source
 from metahpo.tasks.task import Task, Trial
 
@@ -62,6 +64,12 @@ COLUMNS = (
     Column("curve_values", pa.list_(_NUMBER), lambda trial: [float(v) for _, v in trial.curve]),
     # The first format had no constraints: all trials in it are feasible.
     Column("violation", _NUMBER, lambda trial: float(trial.violation), is_optional=True),
+    Column(
+        "user_attributes",
+        pa.string(),
+        lambda trial: json.dumps(archivable(trial.user_attributes)),
+        is_optional=True,
+    ),
 )
 SCHEMA = pa.schema(
     {"task": _TEXT, "number": pa.int64()} | {column.name: column.type for column in COLUMNS}
@@ -141,6 +149,8 @@ def _description(task: Task) -> dict[str, Any]:
         # A script may have given a URL as it is.
         "source": shown_source(task.source),
     }
+    if attributes := archivable(task.user_attributes):
+        description["user_attributes"] = attributes
     # The column of steps holds floats.
     return description | ({"integer_steps": True} if _has_integer_steps(task) else {})
 
@@ -148,6 +158,23 @@ def _description(task: Task) -> dict[str, Any]:
 def _has_integer_steps(task: Task) -> bool:
     steps = [step for trial in task.trials for step, _ in trial.curve]
     return bool(steps) and all(type(s) is int and abs(s) <= _LARGEST_EXACT for s in steps)
+
+
+def archivable(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the attributes that can be read again: JSON within the limits; the others are notes.
+
+    Objects are written as their text.
+    """
+    kept: dict[str, Any] = {}
+    size = 0
+    for name, value in attributes.items():
+        try:
+            text = json.dumps({name: value}, default=str)
+            kept |= parse_json(text, longest=CONFIGURATION_CHARACTERS - size)
+        except (TypeError, ValueError, RecursionError):
+            continue
+        size += len(text)
+    return kept
 
 
 def _number(value: float | None) -> float | None:

@@ -134,7 +134,8 @@ def _add_collect(commands: Any) -> None:
 def _collect(options: argparse.Namespace) -> None:
     archive = Archive(options.to)
     outcomes: Counter[Outcome] = Counter()
-    reading = ReadOptions(options.metric, options.mode, tuple(options.constraint))
+    constraints = tuple(options.constraint)
+    reading = ReadOptions(options.metric, options.mode, constraints, user_attributes=True)
     for source in options.sources:
         tasks = read_history(source, reading)
         outcomes += archive.extend(_with_progress(tasks, source))

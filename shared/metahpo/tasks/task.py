@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +39,7 @@ class Trial:
         finished: POSIX timestamp in seconds, where known.
         violation: Sum of what the constraints exceed zero by; 0 for a feasible trial and one
             without constraints. Infinite where its size is not known.
+        user_attributes: What users noted on it, by name; archives keep it, nothing learns from it.
     """
 
     configuration: Configuration
@@ -48,6 +50,7 @@ class Trial:
     started: float | None = None
     finished: float | None = None
     violation: float = 0.0
+    user_attributes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def feasible(self) -> bool:
@@ -75,6 +78,7 @@ class Task:
         metafeatures: What describes the task beforehand, by name.
         created: POSIX timestamp in seconds, where known.
         source: Where it was read from: a storage URL, a folder, a script.
+        user_attributes: What users noted on it, by name, as a trial's.
     """
 
     name: str
@@ -83,6 +87,7 @@ class Task:
     metafeatures: Mapping[str, float] = field(default_factory=dict)
     created: float | None = None
     source: str = ""
+    user_attributes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def observed(self) -> list[Trial]:
