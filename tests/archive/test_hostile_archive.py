@@ -284,9 +284,13 @@ def columns_of(rows: int, steps: int) -> dict:
     curves = pa.ListArray.from_arrays(ends, pa.array(np.zeros(steps)))
     text = {
         name: pa.DictionaryArray.from_arrays(zeros, [value])
-        for name, value in (("task", "t"), ("state", "complete"), ("configuration", "{}"))
+        for name, value in (
+            *(("task", "t"), ("state", "complete")),
+            *(("configuration", "{}"), ("user_attributes", "{}")),
+        )
     }
-    text["configuration"] = text["configuration"].cast(pa.string())
+    for name in ("configuration", "user_attributes"):
+        text[name] = text[name].cast(pa.string())
     return text | {
         "number": zeros.cast(pa.int64()),
         **dict.fromkeys(("value", "cost", "started", "finished", "violation"), none),

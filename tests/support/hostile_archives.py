@@ -140,7 +140,7 @@ def _with_row(content: bytes, rng: np.random.Generator) -> bytes:
     values = table.column(name).to_pylist()
     row = int(rng.integers(len(values)))
     values[row] = _hostile_value(name, rng)
-    if name == "configuration" and rng.random() < 0.2:
+    if name in ("configuration", "user_attributes") and rng.random() < 0.2:
         values[row] = "{" * int(rng.integers(3)) + '"' + str(values[row])
     index = table.schema.get_field_index(name)
     field = table.schema.field(index)
@@ -150,7 +150,7 @@ def _with_row(content: bytes, rng: np.random.Generator) -> bytes:
 def _hostile_value(name: str, rng: np.random.Generator) -> Any:
     if name == "state":
         return rng.choice(["no state", "", "COMPLETE", "\x1b[2J", "x" * 10_000])
-    if name == "configuration":
+    if name in ("configuration", "user_attributes"):
         value = HOSTILE_JSON[rng.integers(len(HOSTILE_JSON))]
         key = rng.choice(["lr", "layers", "act", "\\u001b[31m", "\\ud800", "x" * 1000])
         return value if rng.random() < 0.2 else f'{{"{key}": {value}}}'
