@@ -41,6 +41,7 @@ def test_intervals_are_drawn_over_families():
     assert (low, high) == (0.0, 1.0)
 
 
+@pytest.mark.slow
 def test_trials_saved_by_metafeatures_are_printed(monkeypatch, capsys):
     arguments = ["task_metafeatures", "--datasets", "2", "--trials", "2"]
     monkeypatch.setattr(sys, "argv", arguments)

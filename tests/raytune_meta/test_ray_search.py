@@ -30,6 +30,7 @@ from support.ray_spaces import spaces
 
 from metahpo import Archive, Space, Task, Trial
 from metahpo.archive import SourceError, SourceWarning
+from metahpo.suggest.policy import ModelError
 from metahpo.tasks.task import TrialState
 from raytune_meta import MetaSearch
 
@@ -528,7 +529,7 @@ def test_a_trial_under_an_unknown_name_is_added_from_its_result():
 
 def test_a_model_that_fails_does_not_end_the_sweep(monkeypatch, caplog):
     def fail(*_, **__):
-        raise np.linalg.LinAlgError("singular")
+        raise ModelError("singular")
 
     monkeypatch.setattr("metahpo.suggest.policy.suggest", fail)
     search = searcher(limit=3)

@@ -461,7 +461,7 @@ def test_a_space_stated_in_full_is_not_extended():
         full = Space({name: CONDITIONAL.distributions[name] for name in names})
         for trials in ((), random_task(mixed, CONDITIONAL, n=3).trials):
             task = Task("present", full, trials)
-            decision = suggest(task, history, count=10, define_by_run=False)
+            decision = suggest(task, history, count=3, define_by_run=False)
             assert all(c.keys() == set(names) for c in decision.configurations)
 
 

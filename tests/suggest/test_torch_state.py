@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, contextmanager
 import pytest
 import torch
 from support.problems import CONDITIONAL, bowl, history_of, random_task
+from support.quick import QUICK
 
 from metahpo.suggest.decision import Decision, Source
 from metahpo.suggest.policy import suggest
@@ -49,7 +50,7 @@ def decision(surrogate: str, seed: int = 0) -> Decision:
     learners = [lambda c, shift=shift: -abs(c["layers"] - 2) - shift for shift in (0.0, 0.1)]
     history = history_of(*learners, space=CONDITIONAL)
     task = random_task(learners[0], CONDITIONAL, n=6, seed=9)
-    return suggest(task, history, seed=seed, surrogate=surrogate)
+    return suggest(task, history, seed=seed, surrogate=surrogate, settings=QUICK)
 
 
 @pytest.mark.parametrize("surrogate", ["gp", "neural"])
