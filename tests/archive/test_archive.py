@@ -112,13 +112,15 @@ class TestRoundTrip:
     def test_a_file_of_the_first_format_has_feasible_trials_alone(self, archive):
         archive.add(TASK)
         (path,) = files(archive)
-        table = pq.ParquetFile(path).read().drop_columns(["violation"])
+        table = pq.ParquetFile(path).read().drop_columns(["violation", "user_attributes"])
         description = json.loads(table.schema.metadata[METADATA_KEY]) | {"version": 1}
         metadata = {METADATA_KEY: json.dumps(description)}
         path.unlink()  # its name holds a digest of its content
         pq.write_table(table.replace_schema_metadata(metadata), path.with_name("by-hand.parquet"))
         (read,) = archive
-        assert read.trials == tuple(replace(trial, violation=0.0) for trial in TASK.trials)
+        assert read.trials == tuple(
+            replace(trial, violation=0.0, user_attributes={}) for trial in TASK.trials
+        )
 
     @pytest.mark.parametrize(
         ("written", "read"), [(None, 0.0), (-1.0, 0.0), (math.nan, math.inf), (0.5, 0.5)]

@@ -69,7 +69,7 @@ def read_task(content: bytes, name: FileName | None = None) -> ArchivedTask:
         source,
         metadata=footer,
         # As many equal texts as there are rows would take any amount of memory.
-        read_dictionary=["configuration", "user_attributes"],
+        read_dictionary=sorted(columns & {"configuration", "user_attributes"}),
         page_checksum_verification=True,
     )
     rows = _columns_of(file.read(columns=sorted(columns), use_threads=False))
