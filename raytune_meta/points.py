@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from raytune_meta.arguments import checked_points
-from raytune_meta.nested_space import SearchSpace, nested
+from raytune_meta.nested_space import SearchSpace
+from raytune_meta.trees import nested
 
 
 class GivenPoints:

@@ -40,7 +40,7 @@ from raytune_meta.arguments import as_number, check_metric, checked_constraints,
 from raytune_meta.domains import from_json, to_json
 from raytune_meta.folders import CONFIG
 from raytune_meta.ledger import Ledger, SweepTrial
-from raytune_meta.nested_space import SearchSpace, merged
+from raytune_meta.nested_space import SearchSpace
 from raytune_meta.objects import put_back, take_out, with_placeholders
 from raytune_meta.plain import plain
 from raytune_meta.planner import Plan, Suggestion, make_suggestions
@@ -48,6 +48,7 @@ from raytune_meta.points import GivenPoints, is_whole
 from raytune_meta.reported_trial import reported_constraints, sign_of
 from raytune_meta.saved_state import read_state, write_state
 from raytune_meta.sweep_history import SweepHistory
+from raytune_meta.trees import merged
 
 _logger = logging.getLogger(__name__)
 

@@ -15,8 +15,9 @@ from support.ray_spaces import FLOATS, INTEGERS
 
 from metahpo.tasks.space import Condition, Space
 from raytune_meta.domains import from_json, to_json
-from raytune_meta.nested_space import SearchSpace, merged, nested
+from raytune_meta.nested_space import SearchSpace
 from raytune_meta.plain import plain
+from raytune_meta.trees import merged, nested
 
 NESTED = {
     "model": {"lr": tune.loguniform(1e-4, 1e-1), "layers": tune.randint(1, 5), "bias": True},
